@@ -1,0 +1,51 @@
+# Everything below needs Python 3.11 or newer; the first run makes .venv (PYTHON=... names another Python).
+# DURATION_S and KILL_AFTER_S given on the command line reach `feedrank demo` through the environment.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-full lint bench constraints docs clean
+
+BIN := .venv/bin
+
+help:
+	@echo "make demo       see it work (DURATION_S=60, 0: until Ctrl-C; KILL_AFTER_S=15, 0: never)"
+	@echo "make test       everything that must pass"
+	@echo "make test-full  the same with the long versions"
+	@echo "make bench      measure, beside peers"
+	@echo "make lint       ruff and mypy only"
+
+demo:
+	@.ci/environment demo
+	@$(BIN)/feedrank demo
+
+test:
+	@.ci/environment demo,test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest -m "not full"
+
+test-full:
+	@.ci/environment demo,test
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+lint:
+	@.ci/environment demo,test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench:
+	@.ci/environment demo,test,bench
+	$(BIN)/feedrank bench all
+
+# Pages that are made from the code; a test compares them.
+docs:
+	@.ci/environment demo,test
+	$(BIN)/feedrank settings --markdown > docs/settings.md
+
+# The versions that were tested together: names and versions, nothing of the machine.
+constraints:
+	@.ci/environment demo,test,bench
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[^ ]+$$' > constraints.txt
+
+clean:
+	rm -rf .venv build run .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

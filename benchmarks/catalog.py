@@ -1,0 +1,72 @@
+"""All benchmarks by name, in the order of the table. Each yields its figures as it gets them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from benchmarks.figure import from_line
+from benchmarks.place import Place
+from benchmarks.worker import source_path
+from tests.services import ROOT
+
+Fields = dict[str, object]
+Benchmark = Callable[[Place], Iterator[Fields]]
+SCRIPT_S_MAX = 900.0
+
+MEANING = {
+    "ingest": "activities per CPU-second, beside Kafka Streams, Quix Streams and ordinary Faust",
+    "decode": "bytes to columns, Avro and JSON, per activity",
+    "rows": "columns to rows, seen pages and item deltas, per activity",
+    "index": "item index and candidates, per item and user",
+    "rank": "feeds per second of one core, beside a per-user implementation with pandas",
+    "freshness": "from an activity to its feed in Redis, at half the sustained rate and mixed",
+    "memory": "bytes per active user, item and follow edge",
+    "recovery": "changelog rows per CPU-second until ready, beside Kafka Streams; warm restart",
+}
+"""Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that
+print JSON lines."""
+SCRIPTS = ("decode", "rows", "index", "rank")
+
+
+def find(name: str) -> Benchmark:
+    """The benchmark of that name; imports only its module."""
+    if name in SCRIPTS:
+        return partial(_script, name)
+    return partial(_module, name)
+
+
+def _module(name: str, place: Place) -> Iterator[Fields]:
+    for figure in importlib.import_module(f"benchmarks.{name}").run(place):
+        yield figure.fields()
+
+
+def _script(name: str, place: Place) -> Iterator[Fields]:
+    """Run benchmarks/<name>.py in a process of its own. Raises RuntimeError when it fails."""
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=source_environment(), capture_output=True, text=True, timeout=SCRIPT_S_MAX
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-1_500:].strip()}"
+        )
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            yield from_line(line)
+
+
+def source_environment() -> dict[str, str]:
+    """The environment of this process, with this checkout importable."""
+    import os
+
+    return dict(os.environ) | source_path()
+
+
+def as_line(fields: Fields) -> str:
+    """One JSON object on one line."""
+    return json.dumps(fields, ensure_ascii=False)

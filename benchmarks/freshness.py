@@ -1,0 +1,112 @@
+"""Benchmark `freshness`: from an activity to its feed in Redis, at half the sustained rate, and mixed.
+
+First a backlog shows the rate that the worker sustains. Then an open-loop load runs at half of it with few
+visits, and once more with so many visits that ranking has as much to do as ingest. The worker's histogram
+counts every feed; an observer outside of it sees some of them come.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from benchmarks.figure import Figure
+from benchmarks.load import BURST_PER_S
+from benchmarks.measure import Contender, cpu_s
+from benchmarks.observer import Observer
+from benchmarks.place import Place, running
+from benchmarks.stream import ActivityStream, produce_items
+from benchmarks.worker import Worker, quantile, source_path
+from tests.services import start_kafka, start_redis
+from wire.names import ACTIVITIES, ITEMS
+
+BACKLOG_S = 10
+"""Seconds x BURST_PER_S activities of backlog."""
+FEW_VISITS_PER_S = 200
+MANY_VISITS_PER_S = 1_000
+SETTLE_S = 5
+P50_GOAL_MS = 50.0
+P99_GOAL_MS = 250.0
+HOLD_GOAL_MS = 10.0
+METRIC = "event_to_redis_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A running worker with its servers."""
+
+    place: Place
+    worker: Worker
+    bootstrap: str
+    redis_url: str
+    partitions: int
+
+    def load(self, rate: float, seconds: float, visits: float, seed: int) -> Contender:
+        """Start a load process and wait until it sends."""
+        arguments = [f"{rate:.0f}", str(seconds), f"{visits:.0f}", str(seed)]
+        command = [sys.executable, "-m", "benchmarks.load", self.bootstrap, ACTIVITIES, *arguments]
+        log = self.worker.directory / f"load-{seed}.txt"
+        process = Contender(f"load of {rate:,.0f}/s", command, log, source_path())
+        process.watch(lambda: "started" in log.read_text(), 120, "make its values")
+        return process
+
+
+def run(place: Place) -> Iterator[Figure]:
+    """Sustained rate; then both loads."""
+    with ExitStack() as servers:
+        broker = servers.enter_context(running(start_kafka(place.directory / "freshness-kafka")))
+        redis = servers.enter_context(running(start_redis(place.directory / "freshness-redis")))
+        stream = ActivityStream(1_000, items=50_000)
+        where = place.directory / "freshness-worker"
+        worker = Worker(where, broker.bootstrap, redis.url, "bench", "avro", RANK_BUDGET_PER_S="5000")
+        worker.create_topics(stream.partitions)
+        produce_items(broker.bootstrap, ITEMS, stream, "avro", time.time_ns() // 1_000_000)
+        scene = Scene(place, worker, broker.bootstrap, redis.url, stream.partitions)
+        scene.load(0, BACKLOG_S, FEW_VISITS_PER_S, 1).wait(300)
+        process = worker.start()
+        try:
+            worker.follow(BACKLOG_S * BURST_PER_S, 300)
+            sustained = process.outcome.per_second(BACKLOG_S * BURST_PER_S // 3)
+            yield from _measure(scene, "half the sustained rate", sustained / 2, FEW_VISITS_PER_S, 2)
+            yield from _measure(scene, "mixed", sustained / 2, MANY_VISITS_PER_S, 3)
+        finally:
+            process.stop()
+
+
+def _measure(scene: Scene, subject: str, rate: float, visits: int, seed: int) -> Iterator[Figure]:
+    """Quantiles of one load, inside and outside, and the longest hold of the event loop."""
+    seconds = scene.place.seconds
+    load = scene.load(rate, SETTLE_S + seconds + 2, visits, seed)
+    worker, pid = scene.worker, scene.worker.process.pid
+    try:
+        time.sleep(SETTLE_S)
+        observer = Observer(scene.bootstrap, scene.redis_url, "bench", scene.partitions)
+        before, cpu_before, began = worker.measured(), cpu_s(pid), time.monotonic()
+        observer.watch(seconds)
+        after, cpu_after, ended = worker.measured(), cpu_s(pid), time.monotonic()
+        load.wait(60)
+    finally:
+        load.stop()
+    feeds = (after.total("feeds_total") - before.total("feeds_total")) / (ended - began)
+    cores = (cpu_after - cpu_before) / (ended - began)
+    late_s = load.log.read_text().split()[-1]
+    note = (
+        f"{rate:,.0f} activities/s, {feeds:,.0f} feeds/s, {cores:.2f} cores; load late by {late_s} s at most"
+    )
+    for q, goal in ((0.5, P50_GOAL_MS), (0.99, P99_GOAL_MS)):
+        name = f"{subject}, p{q * 100:.0f}"
+        inside = quantile(before, after, METRIC, q) * 1_000
+        yield _ms(f"{name}, worker's histogram", inside, goal, note)
+        seen = f"{len(observer.seconds)} visits seen, {observer.unanswered} without a feed"
+        yield _ms(f"{name}, observer outside", observer.quantile_ms(q), goal, seen)
+    held = quantile(before, after, "loop_hold_seconds", 1.0) * 1_000
+    ever = after.total("loop_hold_max_seconds") * 1_000
+    note = f"upper bound of the highest bucket in use; since the start of the process {ever:.1f} ms"
+    yield _ms(f"{subject}, longest loop hold", held, HOLD_GOAL_MS, note)
+
+
+def _ms(subject: str, value: float, goal: float, note: str) -> Figure:
+    return Figure("freshness", subject, value, "ms", goal=goal, better="lower", note=note)

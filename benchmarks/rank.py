@@ -1,0 +1,154 @@
+"""Ranking, feeds per CPU-second of one core, beside pandas: one JSON object a line.
+
+    python -m benchmarks.rank [--items 50000] [--users 256] [--profile tottime]
+
+Users with 200 follows, 24 authors and 16 topics, a full ring, 100 seen items; 400 candidates each, all
+features, slices of 16. The peer computes the same for the same candidates, one user at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figure import Figure
+from benchmarks.rank_pandas import PandasRanker, slots_of
+from models.candidates import Candidates, Query, draw_seeds, gather
+from models.context import UserBatch
+from models.features import FEATURE_NAMES, Scene, compute
+from models.policy import Policy, parse_policy
+from models.ranker import Ranker
+from models.sample_world import SampleWorld, sample_world
+
+ROOT = Path(__file__).resolve().parent.parent
+SLICE_USERS = 16
+AUTHORS, FOLLOWS = 2_000, 200
+ROUNDS = 7
+PEER_USERS = 24
+GOAL_FEEDS_PER_S = 5_000
+CLOSE = 0.02
+RANK_CLOSE = 0.2
+"""Features in floats and on the grid differ by less than this; ranks of nearly equal values by more."""
+
+
+def timed(run: Callable[[], object]) -> float:
+    """CPU seconds of this thread."""
+    start = time.thread_time()
+    run()
+    return time.thread_time() - start
+
+
+class Bench:
+    """A made-up world, its users in slices of 16, their candidates."""
+
+    def __init__(self, items: int, users: int) -> None:
+        text = (ROOT / "models" / "default_policy.toml").read_text(encoding="utf-8")
+        self.policy: Policy = parse_policy(text)
+        self.world: SampleWorld = sample_world(self.policy, 1, items, AUTHORS, users, FOLLOWS)
+        self.ranker = Ranker(self.policy, self.world.index, 7)
+        active = users - users // 8  # the last eighth of a sample world is new
+        everyone = self.world.users
+        self.slices = [
+            everyone.part(s, s + SLICE_USERS) for s in range(0, active - SLICE_USERS + 1, SLICE_USERS)
+        ]
+        self.versions = [f"v{i}" for i in range(SLICE_USERS)]
+        self.feeds = len(self.slices) * SLICE_USERS
+
+    def query(self, users: UserBatch) -> Query:
+        seeds = draw_seeds(7, users.fp, self.versions)
+        return Query(
+            users, self.world.index, self.policy.verbs, self.policy.candidates, self.world.as_of_ms, seeds
+        )
+
+    def rank(self) -> None:
+        """From stored rows to feeds: merge, gather, features, score, rules, exploration, reasons."""
+        for users in self.slices:
+            batch = UserBatch.of(
+                users.ids, users.rows, users.seen, users.graph, self.world.index, self.policy.verbs
+            )
+            self.ranker.rank(batch, "for_you", self.versions, self.world.as_of_ms)
+
+    def gather_all(self) -> list[Candidates]:
+        return [gather(self.query(users)) for users in self.slices]
+
+    def scenes(self, candidates: list[Candidates]) -> list[Scene]:
+        verbs, as_of_ms = self.policy.verbs, self.world.as_of_ms
+        return [
+            Scene(users, found, self.world.index, verbs, as_of_ms)
+            for users, found in zip(self.slices, candidates, strict=True)
+        ]
+
+
+def figures(bench: Bench) -> list[Figure]:
+    """Ours in total and by stage, then the peer, in one run."""
+    candidates = bench.gather_all()
+    memory = np.empty(len(FEATURE_NAMES) * SLICE_USERS * bench.policy.candidates.candidates)
+
+    def features() -> None:
+        for scene in bench.scenes(candidates):
+            bench.ranker.scorer.score(compute(scene, memory))
+
+    bench.rank()
+    whole = min(timed(bench.rank) for _ in range(ROUNDS)) / bench.feeds
+    gathering = min(timed(bench.gather_all) for _ in range(ROUNDS)) / bench.feeds
+    featuring = min(timed(features) for _ in range(ROUNDS)) / bench.feeds
+    peer = peer_seconds(bench, candidates)
+    width = float(np.mean([(c.item >= 0).sum(axis=1).mean() for c in candidates]))
+    note = f"{width:.0f} candidates x {len(FEATURE_NAMES)} features, slices of {SLICE_USERS}"
+    return [
+        Figure("rank", "feedrank", 1 / whole, "feeds/s of CPU", "pandas, one user at a time", 1 / peer,
+               goal=GOAL_FEEDS_PER_S, note=note),
+        Figure("rank, per feed", "all of it", whole * 1e6, "us", goal=200, better="lower"),
+        Figure("rank, per feed", "gather", gathering * 1e6, "us", better="lower"),
+        Figure("rank, per feed", "features and score", featuring * 1e6, "us", better="lower"),
+        Figure("rank, per feed", "the rest", (whole - gathering - featuring) * 1e6, "us", better="lower",
+               note="merge, rules, exploration, reasons, feeds"),
+    ]  # fmt: skip
+
+
+def peer_seconds(bench: Bench, candidates: list[Candidates]) -> float:
+    """CPU seconds per feed of the peer; its features are ours, or this ends with an error."""
+    peer, scene = PandasRanker(bench.world, bench.policy), bench.scenes(candidates)[0]
+    planes = compute(scene)
+    for user in (0, 5):
+        slots = slots_of(candidates[0], user)
+        theirs = peer.features(user, slots)
+        for name, plane in zip(FEATURE_NAMES, planes, strict=True):
+            off = np.abs(theirs[name].to_numpy() - plane[user, : len(slots)] / 4_096).max()
+            if off > (RANK_CLOSE if name == "similarity_rank" else CLOSE):
+                raise SystemExit(f"the peer's {name} is off by {off:.3f}: the two do not compute the same")
+    seconds = timed(lambda: [peer.rank(u, slots_of(candidates[u // 16], u % 16)) for u in range(PEER_USERS)])
+    return seconds / PEER_USERS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=50_000)
+    parser.add_argument("--users", type=int, default=256)
+    parser.add_argument("--profile", metavar="ORDER", help="tottime, cumtime")
+    asked = parser.parse_args()
+    bench = Bench(asked.items, asked.users)
+    if asked.profile:
+        bench.rank()
+        profiler = cProfile.Profile(time.thread_time)
+        profiler.runcall(lambda: [bench.rank() for _ in range(4)])
+        pstats.Stats(profiler).sort_stats(asked.profile).print_stats(60)
+        return
+    for figure in figures(bench):
+        print(json.dumps(figure.fields()), flush=True)
+
+
+if __name__ == "__main__":
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.rank", *sys.argv[1:]])
+    main()

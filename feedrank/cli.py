@@ -1,0 +1,117 @@
+"""The command line: `feedrank COMMAND`. A module per command, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+import typer
+
+from streams.errors import ExitCode, OperatorError
+
+COMMANDS: dict[str, str] = {
+    "demo": "See it work: embedded Kafka and Redis, simulated users, a worker, a page.",
+    "worker": "Run one worker: activities in, ranked feeds out.",
+    "serve": "Run the read API with its page.",
+    "act": "Act as a user and see the feed before and after.",
+    "load": "Turn real data into activities and items on the topics.",
+    "topics": "Check or create the topics; show the lag.",
+    "dlq": "List, show and requeue dead letters.",
+    "policy": "Check a policy file.",
+    "features": "List the ranking features.",
+    "settings": "Show every setting: value, origin, meaning.",
+    "settle": "Rank every active user at one stated tick and time.",
+    "bench": "Measure, beside a peer.",
+}
+"""Command -> the line in `feedrank --help`. Module: feedrank.<command>_command, with a typer `app` or a
+function of the command's name."""
+
+
+def _stub() -> None:
+    """Stands in `--help` for a command whose module is not imported."""
+
+
+def _load(name: str) -> typer.Typer | Callable[..., Any]:
+    """The command itself. Raises OperatorError when this installation does not have it."""
+    module = f"feedrank.{name}_command"
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise OperatorError(f"this installation has no `{name}`; install a complete feedrank") from error
+        missing = (error.name or "?").partition(".")[0]
+        raise OperatorError(
+            f"`{name}` needs the package {missing}, which is not installed; "
+            "install feedrank with its extras: pip install 'feedrank[demo,bench]'"
+        ) from error
+    app = getattr(loaded, "app", None)  # a worker's module may hold an `app` of another kind
+    return app if isinstance(app, typer.Typer) else _function(loaded, name)
+
+
+def _function(loaded: ModuleType, name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(loaded, name)
+    return found
+
+
+def build(chosen: str | None) -> typer.Typer:
+    """The application with every command named and only `chosen` imported."""
+    app = typer.Typer(
+        name="feedrank",
+        help="Real-time feed ranking: Kafka in, ranked feeds in Redis out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, line in COMMANDS.items():
+        command = _load(name) if name == chosen else _stub
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, help=line, no_args_is_help=True)
+        elif command is _stub:
+            app.command(name, help=line)(command)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return the exit code; errors become one message on stderr."""
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    try:
+        build(chosen)(list(arguments))
+    except OperatorError as error:
+        return _fail(error.message, error.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or Python complains once more at exit
+        return ExitCode.OK
+    except SystemExit as end:
+        if isinstance(end.__context__, typer.Abort):
+            return ExitCode.INTERRUPTED
+        return end.code if isinstance(end.code, int) else ExitCode.OK
+    except Exception as error:
+        what = f"internal error: {type(error).__name__}: {error}"
+        return _fail(f"{what}; run with FEEDRANK_LOG_LEVEL=debug for the traceback", ExitCode.INTERNAL)
+    return ExitCode.OK
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("FEEDRANK_LOG_LEVEL") == "debug":
+        traceback.print_exc()
+    for line in message.splitlines():
+        print(f"feedrank: {line}", file=sys.stderr)
+    return code
+
+
+def main() -> NoReturn:
+    """Entry point of the `feedrank` script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

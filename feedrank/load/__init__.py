@@ -1,0 +1,1 @@
+"""Real data as items and activities: pure readers (one per format) and the sender to the topics (step 1)."""

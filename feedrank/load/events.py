@@ -1,0 +1,190 @@
+"""What a reader yields: items and activities in time order, and what it left out (before step 1)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from streams.errors import ExitCode, OperatorError
+from wire.names import ID_BYTES_MAX
+
+SHOWN_MAX = 10
+Source = Callable[[], TextIO]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemEvent:
+    """An item as it becomes known at `time_ms` (the record's timestamp)."""
+
+    item_id: str
+    author: str
+    created_ms: int
+    time_ms: int
+    topics: tuple[str, ...] = ()
+    title: str | None = None
+    kind: str | None = None
+    embedding: tuple[float, ...] | None = None
+    deleted: bool = False
+
+    @property
+    def key(self) -> str:
+        return self.item_id
+
+    def record(self) -> dict[str, Any]:
+        """The fields of the Avro schema `Item`."""
+        return {
+            "item_id": self.item_id,
+            "author": self.author,
+            "created_at": self.created_ms,
+            "topics": list(self.topics),
+            "embedding": None if self.embedding is None else list(self.embedding),
+            "title": self.title,
+            "kind": self.kind,
+            "deleted": self.deleted,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityEvent:
+    """Who did what to which item at `time_ms`: event time and the record's timestamp."""
+
+    activity_id: str
+    actor: str
+    verb: str
+    object: str
+    time_ms: int
+    target: str | None = None
+    dwell_ms: int | None = None
+    position: int | None = None
+    slate_id: str | None = None
+    undone_verb: str | None = None
+    undone_ms: int | None = None
+
+    @property
+    def key(self) -> str:
+        return self.actor
+
+    def record(self) -> dict[str, Any]:
+        """The fields of the Avro schema `Activity`."""
+        return {
+            "activity_id": self.activity_id,
+            "actor": self.actor,
+            "verb": self.verb,
+            "object": self.object,
+            "target": self.target,
+            "event_time": self.time_ms,
+            "dwell_ms": self.dwell_ms,
+            "position": self.position,
+            "slate_id": self.slate_id,
+            "undone_verb": self.undone_verb,
+            "undone_event_time": self.undone_ms,
+        }
+
+
+Event = ItemEvent | ActivityEvent
+
+
+class BadLine(ValueError):  # noqa: N818  # it is data, not a failure
+    """A line that is not what the format says; the text tells what is wrong with it."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a reader left out: bad lines (the first few with their number) and, by reason, good lines that
+    have no place in feedrank. With `strict` the first bad line raises OperatorError (bad input)."""
+
+    strict: bool = False
+    bad: int = 0
+    shown: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def skip(self, reason: str) -> None:
+        """A good line that is left out on purpose."""
+        self.skipped[reason] += 1
+
+    @contextmanager
+    def line(self, path: Path, number: int) -> Iterator[None]:
+        """Count what goes wrong with this line (from 1) instead of stopping, unless strict."""
+        try:
+            yield
+        except (BadLine, KeyError, TypeError, ValueError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            message = f"{path} line {number}: {what}"
+            if self.strict:
+                advice = "correct it, or leave out --strict to pass over bad lines"
+                raise OperatorError(f"{message}; {advice}", ExitCode.BAD_INPUT) from error
+            self.bad += 1
+            if len(self.shown) < SHOWN_MAX:
+                self.shown.append(message)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Iterator[tuple[int, str]]]:
+    """Lines with their numbers from 1, of a plain or gzip file (by its first bytes).
+
+    Raises OperatorError (bad input) when the file can't be read or is damaged.
+    """
+    try:
+        with path.open("rb") as probe:
+            packed = probe.read(2) == b"\x1f\x8b"
+        with (
+            gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape")
+            if packed
+            else path.open(encoding="utf-8", errors="surrogateescape") as lines
+        ):
+            yield ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    except (OSError, EOFError, zlib.error) as error:
+        what = f"cannot read {path}: {error}"
+        raise OperatorError(f"{what}; check the path, or fetch the file again", ExitCode.BAD_INPUT) from error
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """The JSON object of one line. Raises BadLine."""
+    utf8(line, "the line")
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise BadLine(f"not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise BadLine("not a JSON object")
+    return found
+
+
+def text_of(line: dict[str, Any], name: str) -> str:
+    """A field that is an id: text of 1 to 128 bytes of UTF-8. Raises BadLine or KeyError."""
+    value = line[name]
+    if not isinstance(value, str):
+        raise BadLine(f"{name} is not text: {value!r}")
+    return checked_id(value, name)
+
+
+def checked_id(value: str, name: str) -> str:
+    """`value` itself. Raises BadLine when it is not 1 to 128 bytes of UTF-8."""
+    size = len(utf8(value, name).encode())
+    if not 1 <= size <= ID_BYTES_MAX:
+        raise BadLine(f"{name} has {size} bytes, not 1 to {ID_BYTES_MAX}")
+    return value
+
+
+def utf8(value: str, name: str) -> str:
+    """`value` itself. Raises BadLine when it has no UTF-8 form (lone surrogates)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadLine(f"{name} is not UTF-8") from None
+    return value
+
+
+def whole_of(line: dict[str, Any], name: str) -> int:
+    """A field that is a whole number, not negative. Raises BadLine or KeyError."""
+    value = line[name]
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadLine(f"{name} is not a whole number >= 0: {value!r}")
+    return value

@@ -1,0 +1,50 @@
+"""Embedding candidates (7): in the cells of the user's topics, the items closest to the user's interests."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.candidates.query import USER_TOPICS_MAX, Query
+from models.candidates.ranking import largest
+
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+F32 = NDArray[np.float32]
+
+_DOT_BIAS = 1 << 21  # |dot| <= 64 * 127 * 128 < 2^21
+_POSITION_BITS = 12  # USER_TOPICS_MAX * CELL_ITEMS_MAX < 2^12
+_POSITION = (1 << _POSITION_BITS) - 1
+
+
+class Embedding:
+    """By (dot product desc, place in the scan); the scan takes the newest of each topic in turn."""
+
+    name, bit = "embedding", 1
+
+    def propose(self, query: Query, reach: int) -> I32:
+        depth, (user, place) = query.limits.cell_items, np.nonzero(query.topics >= 0)
+        cells = query.index.cells(depth)
+        cell = cells.of(query.topics[user, place].tolist())
+        interest = quantised(query.users.merged["embedding"])
+        dots = np.zeros((len(query), USER_TOPICS_MAX, depth), np.float32)
+        # whole numbers below 2^24: the same in any order of summation
+        for u, p, c in zip(user.tolist(), place.tolist(), cell, strict=True):
+            np.dot(cells.embedding[c], interest[u], out=dots[u, p])
+        items = np.full(dots.shape, -1, np.int32)
+        items[user, place] = cells.items[cell]
+        keys = (dots.astype(np.int64) + _DOT_BIAS) << _POSITION_BITS
+        keys |= _POSITION - (np.arange(depth) * USER_TOPICS_MAX + np.arange(USER_TOPICS_MAX)[:, None])
+        keys[items < 0] = -1
+        best = largest(keys.reshape(len(query), -1), reach)
+        column, topic = np.divmod(_POSITION - (best & _POSITION), USER_TOPICS_MAX)
+        row, some = np.arange(len(query))[:, None], best >= 0
+        return np.where(some, items[row, topic, np.where(some, column, 0)], np.int32(-1))
+
+
+def quantised(interest: I16) -> F32:
+    """float32[U, 64] whole numbers of int16[U, 64]: sign(e) * (|e| * 127 // max |e|), zeros of zeros."""
+    size = np.abs(interest.astype(np.int32))
+    most = np.maximum(size.max(axis=1, keepdims=True), 1)
+    whole: I32 = np.sign(interest) * (size * 127 // most)
+    return whole.astype(np.float32)

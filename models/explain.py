@@ -1,0 +1,93 @@
+"""Why an item is in a feed (10), in at most three short sentences: its source and what lifted it most."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.candidates import SOURCE_NAMES
+from models.features import FEATURES
+from models.policy import Policy
+from models.tables import GRID
+from models.verbs import Role
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+LIFT_MIN = GRID * GRID // 4
+"""A quarter of a doubling: less is not worth a word."""
+
+EXPLORED = "shown to find out whether you like it"
+SOURCE_WHY = {
+    "in_network": "you follow the author",
+    "embedding": "close to your interests",
+    "item_to_item": "people who like what you like engaged with it",
+    "social_proof": "people you follow engaged with it",
+    "trending": "trending",
+    "topic_trending": "trending in one of your topics",
+    "explore": "new",
+}
+_FIRST_BIT = np.array([next((b for b in range(16) if m >> b & 1), 0) for m in range(1 << len(SOURCE_NAMES))])
+
+
+class Explainer:
+    """Reasons by code; there are few, so that readers can keep what they make of each."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._texts: dict[int, tuple[str, ...]] = {}
+        weights = policy.weights
+        told = [
+            (row, weights[Role.WEAK].get(f.name, 0) + weights[Role.STRONG].get(f.name, 0), f)
+            for row, f in enumerate(FEATURES)
+            if f.reason
+        ]
+        told = [(row, weight, f) for row, weight, f in told if weight]
+        self.rows = np.array([row for row, _, _ in told], np.int64)
+        self._weights = np.array([weight for _, weight, _ in told], np.float64)[:, None]
+        self._usual = np.array([f.reason.usual for _, _, f in told if f.reason], np.float64)[:, None]
+        self._words = ["", *(f.reason.words for _, _, f in told if f.reason)]
+
+    @cached_property
+    def _base(self) -> int:
+        return len(self._words)
+
+    def codes(self, sources: NDArray[np.uint16], explored: NDArray[np.bool_], features: F64) -> I64:
+        """int64[n] of n entries: their masks of sources, which were explored, and float64[R, n] of the
+        features in `rows`."""
+        source = np.where(explored, len(SOURCE_NAMES), first_source(sources))
+        first, second = np.zeros(len(source), np.int64), np.zeros(len(source), np.int64)
+        if len(self.rows):
+            lifts = (features - self._usual) * self._weights
+            first = self._strongest(lifts)
+            lifts[np.maximum(first - 1, 0), np.arange(len(source))] = 0.0
+            second = self._strongest(lifts)
+        return (source * self._base + first) * self._base + second
+
+    def code_of_source(self, source: int) -> int:
+        """The code of an item that only its source explains."""
+        return source * self._base * self._base
+
+    def texts(self, code: int) -> tuple[str, ...]:
+        """The sentences of a code."""
+        found = self._texts.get(code)
+        if found is None:
+            source, lifts = divmod(code, self._base * self._base)
+            first, second = divmod(lifts, self._base)
+            why = EXPLORED if source == len(SOURCE_NAMES) else SOURCE_WHY[SOURCE_NAMES[source]]
+            sentences = (why, self._words[first], self._words[second])
+            found = self._texts[code] = tuple(dict.fromkeys(s for s in sentences if s))
+        return found
+
+    @staticmethod
+    def _strongest(lifts: F64) -> I64:
+        """int64[n]: 1 + the row of each column's greatest lift, 0 where that is too small."""
+        best = lifts.argmax(axis=0)
+        enough = np.take_along_axis(lifts, best[None], axis=0)[0] >= LIFT_MIN
+        return np.where(enough, best + 1, 0)
+
+
+def first_source(sources: NDArray[np.uint16]) -> I64:
+    """int64[n]: the lowest bit in each mask of sources."""
+    return _FIRST_BIT.take(sources)

@@ -1,0 +1,32 @@
+"""Fatigue (8): how often and how lately the user was shown the item."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.definition import Family
+from models.features.scene import Scene
+from models.features.whole import log2_whole
+from models.tables import GRID
+
+F64 = NDArray[np.float64]
+
+TIMES_MAX = 16
+DAYS_MAX = 24
+
+fatigue = Family("fatigue")
+
+
+@fatigue.feature("seen", "item.fp")
+def seen_times(scene: Scene, out: F64) -> None:
+    """log2(1 + impressions of this item to this user)."""
+    out[...] = log2_whole(scene.seen_times + 1.0)
+
+
+@fatigue.feature("seen", "item.fp")
+def seen_lately(scene: Scene, out: F64) -> None:
+    """Impressions of this item to this user (at most 16), halved with every day since the last."""
+    np.minimum(scene.seen_times, TIMES_MAX, out=out)
+    out *= GRID
+    np.floor(np.ldexp(out, -np.minimum(scene.seen_days, DAYS_MAX).astype(np.int64)), out=out)

@@ -1,0 +1,48 @@
+"""Social proof (8): who engaged with the item."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.features.definition import Family, Told
+from models.features.pairs import KEY_BITS
+from models.features.scene import Scene
+from models.features.whole import log2_whole
+from models.items import ENGAGERS
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+LOW_BITS = 16
+
+social = Family("social")
+
+
+@social.feature("graph.follows", "derived.engagers", reason=Told("liked by people you follow"))
+def followed_engagers(scene: Scene, out: F64) -> None:
+    """log2(1 + followed users among the last 16 who acted strongly on the item and did not take it back)."""
+    out[...] = 0.0
+    if not len(scene.follows):
+        return
+    candidates = scene.shape[1]
+    row, place = np.divmod(_maybe_followed(scene), ENGAGERS)
+    fp48 = scene.engagers[row, place] >> np.uint64(LOW_BITS)
+    pairs = (row // candidates).astype(np.uint64) << np.uint64(KEY_BITS) | fp48
+    hits = row[scene.follows.find(pairs)[0]]
+    count = np.bincount(hits, minlength=out.size).astype(np.float64)
+    out[...] = log2_whole(count + 1.0).reshape(scene.shape)
+
+
+def _maybe_followed(scene: Scene) -> I64:
+    """Flat places int64[m] in [U * C, 16] whose lowest fingerprint bits are those of somebody whom the user
+    follows. Few others are, so that only few have to be looked up."""
+    users = scene.shape[0]
+    low = scene.engagers.view(np.uint16)[:, 1::4].reshape(users, -1)  # the lane above the day
+    flags = np.zeros((users, 1 << LOW_BITS), np.bool_)
+    for user, edges in enumerate(scene.followed_edges):
+        flags[user, edges.view(np.uint16)[1::4]] = True
+    maybe = np.empty(low.shape, np.bool_)
+    for user in range(users):
+        flags[user].take(low[user], out=maybe[user])
+    return np.flatnonzero(maybe)

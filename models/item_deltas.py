@@ -1,0 +1,173 @@
+"""Item deltas (3): what a partition's activities did to items, summed until the checkpoint.
+
+One message per target partition (`fp % partitions`), so that item statistics are kept once in the cluster.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import ActivityColumns
+from models.effects import Effects
+from models.fingerprint import FP48, fp64s
+from models.verbs import Role
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+Cells = tuple[U64, I64, I64]
+"""Item fp, bucket << 3 | column, count: [k] each."""
+
+MAGIC = b"FRD1"
+POSITIONS = 100
+CELLS_MAX = 4_000_000
+DWELL = 4
+
+_HEADER = struct.Struct("<4sIqII")
+_CELL_BYTES = 8 + 4 + 4 + 1
+_ENGAGER_BYTES = 8 + 8 + 4
+_NOTHING = np.empty(0, np.int64)
+_NO_ENGAGERS = (np.empty(0, np.uint64), np.empty(0, np.uint64), _NOTHING)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_DTYPES = ("<u8", "<i4", "<i4", "<u8", "<u8", "<u4", "i1")
+_POSITION_FP = fp64s(b"\0position:%d" % n for n in range(POSITIONS))
+
+
+def position_fp(position: int) -> int:
+    """fp64 of the pseudo item that holds the statistics of a 0-based position below 100."""
+    return int(_POSITION_FP[position])
+
+
+@dataclass(frozen=True, slots=True)
+class Deltas:
+    """One decoded message: k cells (item, 5-minute bucket, column 0..4, signed count) and j engagers
+    (`fp48 of the user << 1 | withdrawn`, seconds)."""
+
+    sender: int
+    watermark_ms: int
+    cell_fp: U64
+    bucket: NDArray[np.int32]
+    count: NDArray[np.int32]
+    column: NDArray[np.int8]
+    engager_fp: U64
+    engager: U64
+    engager_s: NDArray[np.uint32]
+
+
+class ItemDeltas:
+    """Accumulates batches of one partition; `drain` sums them and starts again."""
+
+    def __init__(self) -> None:
+        self._cells: list[Cells] = []
+        self._shown: list[I64] = []
+        self._engagers: list[tuple[U64, U64, I64]] = []
+        self.records = 0
+
+    def add(
+        self, columns: ActivityColumns, effects: Effects, duplicate: NDArray[np.bool_], user_fp: U64
+    ) -> None:
+        """Add a batch of n activities; `duplicate` bool[n] are left out; `user_fp` uint64[n]: the actors."""
+        counted = np.flatnonzero((effects.role <= Role.NEGATIVE) & ~duplicate & (effects.at_ms > 0))
+        fp, undo = columns.object_fp[counted], effects.undo[counted]
+        column = effects.role[counted].astype(np.int64)
+        when = (effects.bucket[counted] << 3) | column
+        self._cells.append((fp, when, 1 - 2 * undo.astype(np.int64)))
+        if effects.any_dwell:
+            dwell = effects.dwell_s[counted]
+            some = np.flatnonzero(dwell)
+            self._cells.append((fp[some], (when[some] & ~7) | DWELL, dwell[some]))
+        position = columns.position[counted]
+        shown = np.flatnonzero((position >= 0) & (position < POSITIONS) & (column <= Role.STRONG))
+        if shown.size:
+            self._shown.append((((when[shown] << 7) | position[shown]) << 1) | undo[shown])
+        strong = np.flatnonzero(column == Role.STRONG)
+        if strong.size:
+            who = (user_fp[counted[strong]] & FP48) << np.uint64(1) | undo[strong].astype(np.uint64)
+            self._engagers.append((fp[strong], who, effects.at_ms[counted[strong]] // 1_000))
+        self.records += counted.size
+
+    def drain(self, partitions: int, sender: int, watermark_ms: int) -> dict[int, bytes]:
+        """One message for each of `partitions`, also an empty one: it carries the sender's watermark."""
+        cells, engagers = [*self._cells, _sum_shown(self._shown)], self._engagers
+        self._cells, self._shown, self._engagers, self.records = [], [], [], 0
+        fp, when, count = (np.concatenate(column) for column in zip(*cells, strict=True))
+        fp, when, count = _sum_cells(fp, when, count, partitions)
+        e_fp, who, at_s = (np.concatenate(column) for column in zip(_NO_ENGAGERS, *engagers, strict=True))
+        e_part = e_fp % np.uint64(partitions)
+        bounds = np.searchsorted(fp % np.uint64(partitions), np.arange(partitions + 1))
+        messages = {}
+        for partition in range(partitions):
+            c, e = slice(*bounds[partition : partition + 2]), np.flatnonzero(e_part == partition)
+            columns = (
+                fp[c],
+                (when[c] >> 3).astype("<i4"),
+                count[c].astype("<i4"),
+                e_fp[e],
+                who[e],
+                at_s[e].astype("<u4"),
+                (when[c] & 7).astype("i1"),
+            )
+            head = _HEADER.pack(MAGIC, sender, watermark_ms, columns[0].size, e.size)
+            messages[partition] = b"".join([head, *(column.tobytes() for column in columns)])
+        return messages
+
+
+def _sum_shown(shown: list[I64]) -> Cells:
+    """Cells of the pseudo items of positions, from `bucket | column (3 bits) | position (7) | undo (1)`."""
+    packed, times = np.unique(np.concatenate([*shown, _NOTHING]), return_counts=True)
+    times[(packed & 1) == 1] *= -1
+    return _POSITION_FP[(packed >> 1) & 127], packed >> 8, times
+
+
+def _sum_cells(fp: U64, when: I64, count: I64, partitions: int) -> Cells:
+    """Sum equal (fp, when), in order of partition: one sort of plain integers, hash above position.
+
+    Two cells whose hashes share all high bits may be sent in parts, which readers add up anyway.
+    """
+    if not fp.size:
+        return fp, when, count
+    bits = np.uint64(fp.size.bit_length())
+    mixed = (fp ^ (when.astype(np.uint64) * _MIX)) * _MIX
+    room = np.uint64(64 - partitions.bit_length())
+    key = ((fp % np.uint64(partitions)) << room) | ((mixed >> (np.uint64(64) - room + bits)) << bits)
+    packed = np.sort(key | np.arange(fp.size, dtype=np.uint64))
+    order = (packed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    fp, when = fp[order], when[order]
+    starts = np.flatnonzero(np.r_[True, (fp[1:] != fp[:-1]) | (when[1:] != when[:-1])])
+    return fp[starts], when[starts], np.add.reduceat(count[order], starts)
+
+
+def decode(message: bytes) -> Deltas:
+    """Raises ValueError when `message` is not one complete, current item-deltas message."""
+    if len(message) < _HEADER.size:
+        raise ValueError(
+            f"item-deltas message of {len(message)} bytes is cut short; check the topic's producers"
+        )
+    magic, sender, watermark_ms, cells, engagers = _HEADER.unpack_from(message)
+    if magic != MAGIC:
+        raise ValueError(
+            f"item-deltas message starts with {magic!r}, not {MAGIC!r}; replay into a new namespace"
+        )
+    if max(cells, engagers) > CELLS_MAX:
+        raise ValueError(
+            f"item-deltas message claims {max(cells, engagers)} entries, over {CELLS_MAX}; it is broken"
+        )
+    want = _HEADER.size + cells * _CELL_BYTES + engagers * _ENGAGER_BYTES
+    if len(message) != want:
+        raise ValueError(
+            f"item-deltas message has {len(message)} bytes, its header says {want}; it is broken"
+        )
+    offset, columns = _HEADER.size, []
+    for dtype, count in zip(_DTYPES, [cells] * 3 + [engagers] * 3 + [cells], strict=True):
+        columns.append(np.frombuffer(message, dtype, count, offset))
+        offset += columns[-1].nbytes
+    fp, bucket, counts, engager_fp, who, at_s, column = columns
+    if cells and (column.min() < 0 or column.max() > DWELL or bucket.min() < 0):
+        raise ValueError(
+            f"item-deltas message has a column outside 0..{DWELL} or a time before 1970; it is broken"
+        )
+    return Deltas(sender, watermark_ms, fp, bucket, counts, column, engager_fp, who, at_s)

@@ -1,0 +1,159 @@
+"""Seen pages (2, 10): the last 512 exposures of each user, in pages of 64 entries.
+
+An exposure is appended and never looked for: a checkpoint then writes only the newest page of a user, and any
+cut of a batch gives the same bytes for free. Readers get one entry per item, with how often it was shown.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.groups import run_sizes, run_starts
+from models.merge import Rows
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+PAGE = 64
+PAGES_MAX = 8
+SEEN_MAX = PAGE * PAGES_MAX
+PAGE_BYTES = PAGE * 8
+SHOWN, WITHDRAWN = 1, 0xFFFF
+"""Low 16 bits of a stored entry: +1 or -1 exposures."""
+
+_PAGES_FIRST = 1_024
+_COPY_PAGES = 1_024  # half a megabyte at a time stays in the cache
+
+
+class SeenPages:
+    """Seen entries by arena slot. How many were ever appended stands in the user row (`seen_count`)."""
+
+    def __init__(self) -> None:
+        self._pool: U64 = np.zeros((_PAGES_FIRST, PAGE), np.uint64)
+        self._dirty = np.zeros(_PAGES_FIRST, np.bool_)
+        self._owner = np.zeros(_PAGES_FIRST, np.int64)  # slot * 8 + page number
+        self._table = np.full((_PAGES_FIRST, PAGES_MAX), -1, np.int32)
+        self._free: list[int] = []
+        self._top = 0
+
+    @property
+    def pages(self) -> int:
+        """Pages in use, 512 bytes each."""
+        return self._top - len(self._free)
+
+    def apply(self, rows: Rows, slot: I64, item_fp: U64, day: I64, undo: Bools) -> None:
+        """Append k exposures (and undo of exposures), sorted by slot and in offset order per slot.
+
+        `day`: day number (event time // 86,400,000). Advances `seen_count` of `rows`.
+        """
+        if not slot.size:
+            return
+        self._reach(int(slot[-1]) + 1)
+        first = run_starts(slot)
+        size = run_sizes(first, slot.size)
+        count = rows["seen_count"][slot[first]]
+        number = np.arange(slot.size) + np.repeat(count - first, size)
+        rows["seen_count"][slot[first]] = count + size
+        entry = (item_fp << np.uint64(32)) | ((day << 16) | np.where(undo, WITHDRAWN, SHOWN)).astype(
+            np.uint64
+        )
+        if size.max() > SEEN_MAX:  # a place written twice: leave the order of writing out of it
+            last = np.flatnonzero(number >= np.repeat(count + size, size) - SEEN_MAX)
+            slot, number, entry = slot[last], number[last], entry[last]
+        place = number % SEEN_MAX
+        page = self._pages_of(slot, place // PAGE)
+        self._pool.reshape(-1)[page * PAGE + place % PAGE] = entry
+        self._dirty[page] = True
+
+    def entries(self, slot: int) -> U64:
+        """uint64[k], ascending: `fp32 << 32 | day << 16 | times` per item shown and not withdrawn.
+
+        `day` is the last one, `times` how many of the user's last 512 exposures showed the item.
+        """
+        raw = np.sort(self.stored(slot))
+        if not raw.size:
+            return raw
+        fp32 = raw >> np.uint64(32)
+        starts = run_starts(fp32)
+        times = np.add.reduceat(
+            (raw & np.uint64(0xFFFF)).astype(np.uint16).view(np.int16).astype(np.int64), starts
+        )
+        newest = np.maximum.reduceat(raw, starts) & np.uint64(0xFFFFFFFFFFFF0000)
+        entries: U64 = (newest | np.maximum(times, 0).astype(np.uint64))[times > 0]
+        return entries
+
+    def stored(self, slot: int) -> U64:
+        """uint64[k]: the entries as stored, by place."""
+        if slot >= len(self._table):
+            return np.empty(0, np.uint64)
+        pages = self._table[slot]
+        raw = self._pool[pages[pages >= 0]].ravel()
+        used: U64 = raw[raw != 0]
+        return used
+
+    def _pages_of(self, slot: I64, number: I64) -> I64:
+        """Page ids, made where there are none yet."""
+        at = slot * PAGES_MAX + number
+        pages = self._table.reshape(-1)[at]
+        absent = np.flatnonzero(pages < 0)
+        if absent.size:
+            wanted = np.sort(at[absent])
+            wanted = wanted[run_starts(wanted)]
+            made = self._take(wanted.size)
+            self._owner[made] = wanted
+            self._table.reshape(-1)[wanted] = made
+            pages = self._table.reshape(-1)[at]
+        found: I64 = pages.astype(np.int64)
+        return found
+
+    def _take(self, count: int) -> I64:
+        reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        fresh = count - len(reused)
+        while self._top + fresh > self._dirty.size:
+            pages = self._dirty.size * 5 // 4  # in place: a large block grows without being copied
+            self._pool.resize((pages, PAGE), refcheck=False)
+            self._dirty.resize(pages, refcheck=False)
+            self._owner.resize(pages, refcheck=False)
+        self._top += fresh
+        return np.array([*reused, *range(self._top - fresh, self._top)], np.int64)
+
+    def _reach(self, slots: int) -> None:
+        if slots > len(self._table):
+            grown = np.full((max(slots, 2 * len(self._table)), PAGES_MAX), -1, np.int32)
+            grown[: len(self._table)] = self._table
+            self._table = grown
+
+    def cut(self) -> tuple[I64, I64, list[bytes]]:
+        """Dirty pages: slot int64[k], page number int64[k], and 512 bytes each; they are clean now."""
+        pages = np.flatnonzero(self._dirty)
+        self._dirty[pages] = False
+        owner, data = self._owner[pages], list[bytes]()
+        for start in range(0, pages.size, _COPY_PAGES):
+            block = self._pool[pages[start : start + _COPY_PAGES]].tobytes()
+            data += [block[at : at + PAGE_BYTES] for at in range(0, len(block), PAGE_BYTES)]
+        return owner // PAGES_MAX, owner % PAGES_MAX, data
+
+    def restore(self, slot: I64, number: I64, data: bytes) -> None:
+        """Put k pages of 512 bytes each (joined) in place, last-wins.
+
+        Raises ValueError for another size or a page number above 7: state of another version.
+        """
+        if len(data) != slot.size * PAGE_BYTES or (number.size and number.max() >= PAGES_MAX):
+            raise ValueError(
+                f"{slot.size} seen pages in {len(data)} bytes are of another version: replay instead"
+            )
+        if slot.size:
+            self._reach(int(slot.max()) + 1)
+            pages = self._pages_of(slot, number)  # first: it may replace the pool
+            self._pool[pages] = np.frombuffer(data, "<u8").reshape(-1, PAGE)
+
+    def release(self, slots: I64) -> None:
+        """These users are evicted (nothing of them is dirty): their pages serve others."""
+        slots = slots[slots < len(self._table)]
+        pages = self._table[slots]
+        pages = pages[pages >= 0]
+        self._pool[pages], self._dirty[pages] = 0, False
+        self._table[slots] = -1
+        self._free.extend(pages.tolist())

@@ -1,0 +1,183 @@
+"""A Confluent-compatible schema registry: writers' schemas by id, subjects checked and registered (step 1).
+
+Decoding never waits for the network: an id that is not known yet raises SchemaPending; the caller keeps the
+batch (and so stops fetching), waits, and decodes again:
+
+    while True:
+        try:
+            return decoder.decode(...)
+        except SchemaPending as pending:
+            await registry.fetch(pending.schema_ids)
+
+An id that the registry says does not exist makes dead letters; a registry that does not answer never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from streams.codec.schemas import (
+    Kind,
+    SchemaMismatch,
+    SchemaPending,
+    SchemaUnknown,
+    WriterSchema,
+    reader_text,
+)
+from streams.errors import ExitCode, OperatorError
+from streams.log import logger
+
+CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
+UNKNOWN_TTL_S = 60.0
+"""An id that does not exist is asked for again after this: it may be registered later."""
+BACKOFF_S_MIN, BACKOFF_S_MAX = 0.5, 10.0
+
+log = logger(__name__)
+
+
+class RegistryUnreachable(OperatorError):  # noqa: N818
+    """The registry does not answer, or not sensibly. Live: wait and try again; the batch is not lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, ExitCode.BROKER_UNREACHABLE)
+
+
+class Registry:
+    """Writers' schemas of a registry, as `codec.Schemas`. Ids are immutable there and cached here for good.
+
+    `url`: one or several, by commas. `auth`: user:password.
+    """
+
+    def __init__(self, url: str, auth: str | None = None, timeout_s: float = 5.0) -> None:
+        self._urls = [one.strip().rstrip("/") for one in url.split(",") if one.strip()]
+        self._timeout_s = timeout_s
+        self._headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
+        if auth:
+            self._headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
+        self._texts: dict[int, str] = {}
+        self._unknown: dict[int, tuple[float, str]] = {}
+        self._writers: dict[tuple[int, Kind], WriterSchema | SchemaMismatch] = {}
+
+    def writer(self, schema_id: int, kind: Kind) -> WriterSchema:
+        """From the cache only. Raises SchemaPending, SchemaUnknown or SchemaMismatch."""
+        found = self._writers.get((schema_id, kind))
+        if found is None:
+            found = self._writers[schema_id, kind] = self._resolved(schema_id, kind)
+        if isinstance(found, SchemaMismatch):
+            raise SchemaMismatch(str(found))
+        return found
+
+    def _resolved(self, schema_id: int, kind: Kind) -> WriterSchema | SchemaMismatch:
+        text = self._texts.get(schema_id)
+        if text is None:
+            until, why = self._unknown.get(schema_id, (0.0, ""))
+            if time.monotonic() < until:
+                raise SchemaUnknown(why)
+            raise SchemaPending(frozenset({schema_id}))
+        try:
+            return WriterSchema(text, reader_text(kind))
+        except SchemaMismatch as error:
+            return error
+
+    async def fetch(self, schema_ids: Iterable[int]) -> None:
+        """Ask for ids, off the event loop, until the registry answers; each failure is logged."""
+        ids, pause_s = sorted(schema_ids), BACKOFF_S_MIN
+        while True:
+            try:
+                return await asyncio.to_thread(self.fetch_now, ids)
+            except RegistryUnreachable as error:
+                log.warning("the partition waits for the schema registry, nothing is lost", why=error.message)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, BACKOFF_S_MAX)
+
+    def fetch_now(self, schema_ids: Iterable[int]) -> None:
+        """Ask once and block (replays, tools). Raises RegistryUnreachable."""
+        for schema_id in schema_ids:
+            answer = self._ask(f"/schemas/ids/{schema_id}")
+            if answer is None:
+                why = f"the registry {self._urls[0]} has no schema {schema_id}; register it, then requeue"
+                self._unknown[schema_id] = time.monotonic() + UNKNOWN_TTL_S, why
+            elif answer.get("schemaType", "AVRO") != "AVRO" or answer.get("references"):
+                why = f"schema {schema_id} is of another type or has references; write plain Avro"
+                self._unknown[schema_id] = time.monotonic() + UNKNOWN_TTL_S, why
+            else:
+                self._texts[schema_id] = str(answer["schema"])
+
+    def check_subject(self, topic: str, kind: Kind) -> int:
+        """Check that every registered version of `<topic>-value` can be read; the number of versions.
+
+        For the start of a worker. Raises OperatorError that names the versions that can't be read, and
+        RegistryUnreachable.
+        """
+        subject = f"/subjects/{urllib.parse.quote(f'{topic}-value', safe='')}/versions"
+        versions = self._ask(subject)
+        wrong = []
+        for version in versions or ():
+            schema = self._ask(f"{subject}/{version}") or {}
+            try:
+                WriterSchema(str(schema.get("schema")), reader_text(kind))
+            except SchemaMismatch as error:
+                wrong.append(f"{topic}-value version {version} (id {schema.get('id')}): {error}")
+        if wrong:
+            raise OperatorError(
+                "; ".join(wrong) + "; register compatible versions, or delete these from the registry",
+                ExitCode.TOPICS_WRONG,
+            )
+        return len(versions or ())
+
+    def register(self, topic: str, kind: Kind) -> int:
+        """The id of the bundled schema under `<topic>-value`, for producers. Raises RegistryUnreachable."""
+        subject = f"/subjects/{urllib.parse.quote(f'{topic}-value', safe='')}/versions"
+        answer = self._ask(subject, {"schema": reader_text(kind)})
+        if answer is None:
+            raise RegistryUnreachable(f"the registry {self._urls[0]} has no {subject}; is the URL right?")
+        return int(answer["id"])
+
+    def _ask(self, path: str, body: object = None) -> Any:
+        """The answer as JSON, None for 404; every URL is tried."""
+        why = "no URL; set SCHEMA_REGISTRY_URL"
+        for url in self._urls:
+            request = urllib.request.Request(
+                url + path, orjson.dumps(body) if body is not None else None, self._headers
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
+                    return orjson.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code == 404:
+                    error.close()
+                    return None
+                why = f"it answers {error.code} {error.read(200)!r}"
+                error.close()
+            except (OSError, ValueError) as error:
+                why = str(error)
+        raise RegistryUnreachable(
+            f"schema registry {', '.join(self._urls)}{path}: {why}; "
+            "check SCHEMA_REGISTRY_URL, its credentials, and that it is up"
+        )
+
+
+class BlockingSchemas:
+    """A registry's schemas for code that may wait: an unknown id is asked for on the spot.
+
+    `writer` raises RegistryUnreachable where a Registry would raise SchemaPending.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def writer(self, schema_id: int, kind: Kind) -> WriterSchema:
+        try:
+            return self._registry.writer(schema_id, kind)
+        except SchemaPending as pending:
+            self._registry.fetch_now(pending.schema_ids)
+        return self._registry.writer(schema_id, kind)

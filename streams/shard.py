@@ -1,0 +1,288 @@
+"""One shard at work (2, 4): its state, its RocksDB, its inbox, its checkpoints, until it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from aiokafka.errors import CorruptRecordException
+
+from streams.batch import RecordBatch
+from streams.checkpoint import Checkpointer, ShardLost, ShardNames
+from streams.durable import ShardState
+from streams.errors import ExitCode, OperatorError
+from streams.faust_private.raw import RawFetch
+from streams.fetch import Unpacker
+from streams.log import logger
+from streams.observe import Observer
+from streams.store import ShardStore
+
+INBOX_FETCHES_MAX = 2
+"""Fetches that wait for one shard; from here on its partition is not fetched."""
+CORRUPT_MAX = 5
+STRAYS_MAX = 3
+"""Fetches in a row that begin elsewhere: the first may be a leftover, the next are not."""
+
+S = TypeVar("S", bound=ShardState)
+
+log = logger(__name__)
+
+
+class Reader:
+    """What a shard asks of the consumer that feeds it. Harmless as it stands; the worker's overrides all."""
+
+    def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Read from `offset` again; fetches of before carry an older generation."""
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Fetch no more of it; what is on its way still comes."""
+
+    def resume(self, topic: str, partition: int) -> None:
+        """Fetch again."""
+
+    def mark_done(self, topic: str, partition: int, position: int) -> None:
+        """All before `position` is committed: the group's committed offset, for lag monitors."""
+
+    def generation(self, topic: str, partition: int) -> int:
+        """The number of seeks so far."""
+        return 0
+
+    async def is_member(self, topic: str, partition: int, position: int) -> bool:
+        """True when the group's coordinator accepts, now, `position` from this worker."""
+        return True
+
+
+class Shard(Generic[S]):
+    """Made by `Shards` when the partition is assigned; at work from `start` until it is `closed`.
+
+    `apply` gets one batch at a time, in order, without holes and never twice. Reasons to pause add up.
+    `ended` is called once with the error when a task of the shard fails, ShardLost included.
+    """
+
+    def __init__(
+        self,
+        names: ShardNames,
+        state: S,
+        store: ShardStore,
+        checkpoints: Checkpointer,
+        reader: Reader,
+        apply: Callable[[Shard[S], RecordBatch], Awaitable[None]],
+        records_max: int,
+        observer: Observer,
+    ) -> None:
+        self.names, self.state, self.store, self.checkpoints = names, state, store, checkpoints
+        self.next_offset = self.highwater = 0
+        self._reader, self._apply, self._records_max, self._observer = reader, apply, records_max, observer
+        self._inbox: asyncio.Queue[RawFetch] = asyncio.Queue()
+        self._full = self._gone = False
+        self._stopping = True
+        self._reasons: set[str] = set()
+        self._corrupt = self._strays = 0
+        self._free, self._between = asyncio.Event(), asyncio.Event()
+        self._free.set()
+        self._between.set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ended: Callable[[Shard[S], Exception], None] = lambda shard, error: None
+
+    @property
+    def closed(self) -> bool:
+        """True while the shard is not at work: whatever is still running for it is void."""
+        return self._stopping or self._gone
+
+    @property
+    def topic(self) -> str:
+        return self.names.source
+
+    @property
+    def partition(self) -> int:
+        return self.names.partition
+
+    @property
+    def lag(self) -> int:
+        """Records between what is applied and the end of the log, as last heard."""
+        return max(self.highwater - self.next_offset, 0)
+
+    # -- what topologies call ------------------------------------------------------------------------
+
+    async def cut_now(self) -> None:
+        """Commit all that is applied. Raises ShardLost; the table then sees to the shard."""
+        await self.checkpoints.cut_now()
+
+    async def flush_now(self) -> None:
+        """Commit all that is applied, then bring it to RocksDB: afterwards no row of before is pinned."""
+        await self.checkpoints.cut_now()
+        await self.checkpoints.flush()
+
+    def pause(self, reason: str) -> None:
+        """Do not apply until all reasons are withdrawn. Safe to repeat."""
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._free.clear()
+            self._observer.paused(self.topic, self.partition, reason, True)
+
+    def resume(self, reason: str) -> None:
+        """Withdraw a reason. Safe to repeat."""
+        if reason in self._reasons:
+            self._reasons.discard(reason)
+            self._observer.paused(self.topic, self.partition, reason, False)
+        if not self._reasons:
+            self._free.set()
+
+    # -- ingest --------------------------------------------------------------------------------------
+
+    def deliver(self, fetch: RawFetch) -> None:
+        """Queue a fetch; never blocks."""
+        self.highwater = max(self.highwater, fetch.highwater)
+        self._observer.fetched(self.topic, self.partition, self.next_offset, self.highwater)
+        if self.closed:
+            return
+        self._inbox.put_nowait(fetch)
+        if not self._full and self._inbox.qsize() >= INBOX_FETCHES_MAX:
+            self._full = True
+            self._reader.pause(self.topic, self.partition)
+
+    def start(self, ended: Callable[[Shard[S], Exception], None]) -> None:
+        """Begin (again) to apply and to checkpoint from `next_offset`."""
+        self._ended, self._stopping = ended, False
+        self._tasks = [
+            asyncio.create_task(self._guarded(work), name=f"{title} {self.names}")
+            for title, work in (("ingest", self._ingest()), ("checkpoints", self.checkpoints.run()))
+        ]
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            if not self.closed:
+                self._ended(self, error)
+
+    async def _ingest(self) -> None:
+        while True:
+            fetch = await self._inbox.get()
+            if self._full and self._inbox.qsize() < INBOX_FETCHES_MAX:
+                self._full = False
+                self._reader.resume(self.topic, self.partition)
+            if fetch.generation == self._reader.generation(self.topic, self.partition):
+                await self._work(fetch)
+
+    async def _work(self, fetch: RawFetch) -> None:
+        try:
+            for batch in Unpacker(fetch).batches(self._records_max):
+                await self._free.wait()
+                if self._stopping or not self._joins(batch):
+                    return
+                await self._step(batch)
+                await asyncio.sleep(0)
+            self._corrupt = 0
+        except CorruptRecordException as error:
+            self._fetch_again(error)
+
+    async def _step(self, batch: RecordBatch) -> None:
+        self._between.clear()
+        try:
+            if len(batch):
+                await self._apply(self, batch)
+            else:
+                self.state.skip_to(batch.next_offset)
+            self.next_offset = batch.next_offset
+        finally:
+            self._between.set()
+
+    def _joins(self, batch: RecordBatch) -> bool:
+        """False when the fetch does not begin where we stand: it is asked for again.
+
+        Raises OperatorError when the log has nothing there: the client silently begins elsewhere then.
+        """
+        if batch.start == self.next_offset:
+            self._strays = 0
+            return True
+        self._strays += 1
+        if self._strays > STRAYS_MAX:
+            raise OperatorError(
+                f"{self.names}: the log does not have offset {self.next_offset} any more and goes on at "
+                f"{batch.start}: records were deleted unread, or the topic was made anew. Restore it, or "
+                "rebuild into a new namespace (docs/operations.md)",
+                ExitCode.POSITION_OUTSIDE_LOG,
+            )
+        log.debug("a fetch does not join; reading again", shard=str(self.names), at=self.next_offset)
+        self._reader.seek(self.topic, self.partition, self.next_offset)
+        return False
+
+    def _fetch_again(self, error: CorruptRecordException) -> None:
+        self._corrupt += 1
+        if self._corrupt > CORRUPT_MAX:
+            raise OperatorError(
+                f"{self.names} stays damaged at offset {self.next_offset}: {error}; check the broker's disk",
+                ExitCode.BROKER_UNREACHABLE,
+            ) from error
+        log.warning("a fetch was damaged; reading again", shard=str(self.names), cause=str(error))
+        self._reader.seek(self.topic, self.partition, self.next_offset)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    async def settle(self, deadline_s: float) -> bool:
+        """Apply no more, commit what is applied; True when all of it is committed within the deadline, of
+        which the batch in hand, the checkpoint in flight and the last one get a third each.
+
+        The shard can be started again afterwards.
+        """
+        self._stopping = True
+        self._free.set()
+        part_s = deadline_s / 3
+        try:
+            async with asyncio.timeout(part_s):
+                await self._between.wait()
+        except TimeoutError:
+            log.warning("a batch takes too long; it is cut short", shard=str(self.names))
+        await self._end_tasks(part_s)
+        try:
+            async with asyncio.timeout(part_s):
+                await self.checkpoints.cut_now()
+        except (TimeoutError, ShardLost, OperatorError) as error:
+            log.warning("the last checkpoint failed; what it held is read again", cause=str(error))
+            return False
+        self.next_offset = self.checkpoints.position or 0
+        self._drop_inbox()
+        return True
+
+    async def _end_tasks(self, deadline_s: float) -> None:
+        """Ingest ends at once: it stands between two batches, or is cut short. A checkpoint in flight may
+        end."""
+        tasks, self._tasks = self._tasks, []
+        if tasks:
+            ingest, running = tasks
+            ingest.cancel()
+            try:
+                async with asyncio.timeout(deadline_s):
+                    await self.checkpoints.pause(running)
+            except TimeoutError:
+                running.cancel()
+            await asyncio.wait(tasks)
+
+    def _drop_inbox(self) -> None:
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        if self._full:
+            self._full = False
+            self._reader.resume(self.topic, self.partition)
+
+    async def close(self, flush: bool = False) -> None:
+        """Void from here on: abandon what is not committed, let go of producer and RocksDB. Repeats
+        safely."""
+        if self._gone:
+            return
+        if flush and not self.store.broken:
+            try:
+                await self.checkpoints.flush()
+            except OperatorError as error:
+                log.warning("RocksDB lacks the newest rows; they are replayed at start", cause=error.message)
+        self._gone = self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        me = asyncio.current_task()
+        if others := [task for task in self._tasks if task is not me]:
+            await asyncio.wait(others, timeout=1.0)
+        self.store.close()
+        self._drop_inbox()
+        await self.checkpoints.close()

@@ -1,0 +1,289 @@
+"""All shards of one source topic in this process (2, 4): how they open, move, come back and close.
+
+The group's assignment says which shards this worker may open; who owns one is decided by the broker's fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic
+
+from aiokafka import TopicPartition
+
+from streams.batch import RecordBatch
+from streams.catch_up import Compare, Restore
+from streams.checkpoint import Checkpointer, ShardLost, ShardNames
+from streams.concerns import CheckpointSettings, KafkaSettings
+from streams.errors import ExitCode, OperatorError
+from streams.log import logger
+from streams.observe import Observer
+from streams.recovery import ChangelogReader
+from streams.shard import Reader, S, Shard
+from streams.store import ShardStore
+from wire.names import Namespace
+
+STORE_AGE_MS_MAX = 12 * 3_600_000
+"""An older RocksDB may have missed tombstones that the changelog, which keeps them for a day, has dropped."""
+REOPEN_PAUSE_S = 1.0
+BEHIND_RECORDS = 20_000
+REOPENS_PER_MINUTE_MAX = 6
+SETTLE_SHARE = 0.8
+"""Of the time to stop: the rest is for closing RocksDB and leaving the group."""
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True)
+class Job(Generic[S]):
+    """What a topology gives for one source topic.
+
+    `name` names the directory and the Faust table. `open_state(partition, store)` makes an empty state, which
+    then gets its rows by `restore`. `apply(shard, batch)` may await, and an error that it raises ends the
+    worker. `opened` is awaited when a shard has its rows, before its first batch; `closed` is called when it
+    is no longer ours (the same shard may be `opened` again, if nobody else had it meanwhile).
+    """
+
+    name: str
+    source: str
+    changelog: str
+    open_state: Callable[[int, ShardStore], S]
+    apply: Callable[[Shard[S], RecordBatch], Awaitable[None]]
+    opened: Callable[[Shard[S]], Awaitable[None]] | None = None
+    closed: Callable[[Shard[S]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where this worker stands: the same for all its jobs."""
+
+    names: Namespace
+    kafka: KafkaSettings
+    checkpoint: CheckpointSettings
+    directory: Path
+    records_max: int = 1_000
+    stop_s: float = 8.0
+    observer: Observer = field(default_factory=Observer)
+
+
+class Shards(Generic[S]):
+    """Opens and closes shards as they are assigned and revoked. `failed` gets what must end the worker."""
+
+    def __init__(
+        self, job: Job[S], site: Site, reader: Reader, failed: Callable[[BaseException], None]
+    ) -> None:
+        self.job, self.site = job, site
+        self.open: dict[int, Shard[S]] = {}
+        self._reader, self._failed = reader, failed
+        self._parked: dict[int, Shard[S]] = {}
+        self._reopening: dict[int, asyncio.Task[None]] = {}
+        self._reopened_s: list[float] = []
+
+    # -- assigned ------------------------------------------------------------------------------------
+
+    async def recover(self, partitions: Iterable[int], idle: Callable[[], None] = lambda: None) -> None:
+        """Own exactly these partitions, each with all its rows and at work.
+
+        `idle` is called between reads. Raises OperatorError (broker, disk, position); nothing stays open
+        then.
+        """
+        wanted = sorted(set(partitions))
+        await self.revoke([*self.open, *self._reopening], self.site.stop_s)  # opened for an assignment before
+        for partition in [p for p in self._parked if p not in wanted]:
+            await self._parked.pop(partition).close(flush=True)
+        await self._open(wanted, idle)
+
+    async def _open(self, partitions: list[int], idle: Callable[[], None]) -> None:
+        if not partitions:
+            return
+        started = time.monotonic()
+        shards: dict[int, Shard[S]] = {}
+        try:
+            for partition in partitions:
+                parked = partition in self._parked
+                shards[partition] = self._parked.pop(partition) if parked else self._make(partition)
+            await run_all(shard.checkpoints.fence() for shard in shards.values())
+            async with ChangelogReader(self.site.kafka, idle) as reader:
+                rows = await self._catch_up(reader, shards)
+                await self._check_positions(reader, shards)
+            for shard in shards.values():
+                if self.job.opened:
+                    await self.job.opened(shard)
+        except BaseException:
+            for shard in shards.values():
+                await shard.close()
+            raise
+        for partition, shard in shards.items():
+            self.open[partition] = shard
+            self._reader.seek(self.job.source, partition, shard.next_offset)
+            self._reader.mark_done(self.job.source, partition, shard.next_offset)
+            shard.start(self._ended)
+            self.site.observer.recovered(
+                self.job.source, partition, rows[partition], time.monotonic() - started
+            )
+
+    def _make(self, partition: int) -> Shard[S]:
+        job, site = self.job, self.site
+        names = ShardNames(
+            job.source, job.changelog, partition, site.names.transactional_id(job.source, partition)
+        )
+        store = ShardStore(site.directory / f"{job.name}-{partition}")
+        age_ms = int(time.time() * 1_000) - store.meta.saved_ms
+        if store.meta.changelog_next >= 0 and age_ms > STORE_AGE_MS_MAX:
+            log.warning("local rows are too old to be mended; they are rebuilt", directory=store.path)
+            store.wipe()
+        state = job.open_state(partition, store)
+
+        def committed(position: int) -> None:
+            self._reader.mark_done(job.source, partition, position)
+
+        checkpoints = Checkpointer(names, state, store, site.kafka, site.checkpoint, site.observer, committed)
+        shard = Shard(
+            names, state, store, checkpoints, self._reader, job.apply, site.records_max, site.observer
+        )
+        checkpoints.behind = lambda: shard.lag > BEHIND_RECORDS
+        return shard
+
+    async def _catch_up(self, reader: ChangelogReader, shards: dict[int, Shard[S]]) -> dict[int, int]:
+        """Replay what each shard lacks; returns rows by partition. One that was ours before and finds rows of
+        somebody else is made anew."""
+        cold = {p: Restore(shard) for p, shard in shards.items() if not shard.checkpoints.begun}
+        warm = {p: Compare(shard) for p, shard in shards.items() if shard.checkpoints.begun}
+        replays = {p: one.replay() for p, one in cold.items()} | {p: one.replay() for p, one in warm.items()}
+        await reader.replay(list(replays.values()), self._progress)
+        stale = {p: shards[p] for p, one in warm.items() if one.stale}
+        for partition, shard in stale.items():
+            log.info("another worker had the shard meanwhile; reading it anew", shard=str(shard.names))
+            await shard.close()
+            shards[partition] = self._make(partition)
+            await shards[partition].checkpoints.fence()
+            cold[partition] = Restore(shards[partition])
+            replays[partition] = cold[partition].replay()
+        await reader.replay([replays[p] for p in stale], self._progress)
+        for partition, one in cold.items():
+            one.finish(replays[partition].next_offset)
+        return {p: replay.rows for p, replay in replays.items()}
+
+    def _progress(self, rows: int, left: int, seconds_left: float | None) -> None:
+        self.site.observer.recovering(self.job.source, rows, left, seconds_left)
+
+    async def _check_positions(self, reader: ChangelogReader, shards: dict[int, Shard[S]]) -> None:
+        tps = {p: TopicPartition(self.job.source, p) for p in shards}
+        bounds = await reader.bounds(tps.values())
+        for partition, shard in shards.items():
+            start, end = bounds[tps[partition]]
+            position = shard.checkpoints.position
+            if position is None:
+                shard.state.skip_to(start)
+                position = shard.checkpoints.position = start
+            if not start <= position <= end:
+                raise OperatorError(
+                    _outside(shard.names, position, start, end), ExitCode.POSITION_OUTSIDE_LOG
+                )
+            shard.next_offset, shard.highwater = position, end
+            shard.checkpoints.begun = True
+
+    # -- revoked -------------------------------------------------------------------------------------
+
+    async def revoke(self, partitions: Iterable[int], deadline_s: float) -> None:
+        """Commit what is applied and stop work on these. They stay in memory until `recover` says whose they
+        are; what can't be committed in time is abandoned: the next owner reads it again."""
+        leaving = [p for p in partitions if p in self.open or p in self._reopening]
+        for partition in leaving:
+            if task := self._reopening.pop(partition, None):
+                task.cancel()
+                await asyncio.wait([task])
+        shards = [self.open.pop(p) for p in leaving if p in self.open]
+        clean = await asyncio.gather(*(shard.settle(deadline_s) for shard in shards))
+        for shard, settled in zip(shards, clean, strict=True):
+            self._gone(shard, "revoked")
+            if settled:
+                self._parked[shard.partition] = shard
+            else:
+                await shard.close()
+
+    async def stop(self) -> None:
+        """Commit, flush and close everything within the time to stop."""
+        deadline_s = self.site.stop_s * SETTLE_SHARE
+        try:
+            async with asyncio.timeout(self.site.stop_s):
+                await self.revoke([*self.open, *self._reopening], deadline_s)
+                await run_all(shard.close(flush=True) for shard in self._parked.values())
+        except TimeoutError:
+            log.warning("time to stop is over; what is not committed is read again", job=self.job.name)
+        for shard in [*self.open.values(), *self._parked.values()]:
+            await shard.close()
+        self.open.clear()
+        self._parked.clear()
+
+    def _gone(self, shard: Shard[S], why: str) -> None:
+        self.site.observer.lost(self.job.source, shard.partition, why)
+        if self.job.closed:
+            self.job.closed(shard)
+
+    # -- lost ----------------------------------------------------------------------------------------
+
+    def _ended(self, shard: Shard[S], error: Exception) -> None:
+        if not isinstance(error, ShardLost):
+            self._failed(error)
+            return
+        if self.open.get(shard.partition) is shard:
+            del self.open[shard.partition]
+            task = asyncio.create_task(self._reopen(shard, error), name=f"reopen {shard.names}")
+            self._reopening[shard.partition] = task
+
+    async def _reopen(self, shard: Shard[S], why: ShardLost) -> None:
+        """Forget what is in memory; if the group still says that the shard is ours, fence and recover
+        anew."""
+        partition = shard.partition
+        log.warning("shard lost; it is opened again if it is still ours", cause=str(why))
+        self._gone(shard, why.outcome)
+        await shard.close()
+        try:
+            self._count_reopens(why)
+            await self._await_membership(partition, shard.checkpoints.position or 0)
+            await self._open([partition], lambda: None)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            self._reopening.pop(partition, None)
+
+    async def _await_membership(self, partition: int, position: int) -> None:
+        """Returns when the group takes us for the owner; a rebalance that thinks otherwise cancels us."""
+        while True:
+            if await self._reader.is_member(self.job.source, partition, position):
+                return
+            await asyncio.sleep(REOPEN_PAUSE_S)
+
+    def _count_reopens(self, why: ShardLost) -> None:
+        now_s = time.monotonic()
+        self._reopened_s = [at for at in self._reopened_s if now_s - at < 60.0] + [now_s]
+        if len(self._reopened_s) > REOPENS_PER_MINUTE_MAX * max(len(self.open), 1):
+            raise OperatorError(
+                f"{self.job.source}: shards are lost again and again (last: {why}); look for a second "
+                "worker with this namespace outside the group, and at the brokers' logs",
+                ExitCode.FENCED,
+            )
+
+
+async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all to their end, then raise the first error."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _outside(names: ShardNames, position: int, start: int, end: int) -> str:
+    said = f"{names}: the changelog says to go on at offset {position}, but the log "
+    if position < start:
+        return said + (
+            f"begins at {start}: {start - position} records were deleted unread. Restore them, or rebuild "
+            "from all that is kept into a new namespace (docs/operations.md); raise the topic's retention.ms"
+        )
+    return said + (
+        f"ends at {end}: the topic was emptied or made anew. Restore it, or rebuild into a new namespace "
+        "(docs/operations.md)"
+    )

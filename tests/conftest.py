@@ -1,0 +1,121 @@
+"""Fixtures for all tests: a real Kafka, a real Redis, the real data, unique names.
+
+    def test_something(kafka: str, redis_url: str, namespace: str, make_topic): ...
+
+`kafka` and `redis_url` are shared by the session: use the per-test `namespace` and `make_topic`. A test that
+kills a server, or needs the public topic names for itself, takes `private_kafka` or `private_redis`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import (
+    ROOT,
+    Kafka,
+    Redis,
+    ServiceMissing,
+    create_topic,
+    require_services,
+    start_kafka,
+    start_redis,
+)
+
+MakeTopic = Callable[..., str]
+
+
+def _absent(reason: object) -> None:
+    """Skip visibly, or fail where the services must be there."""
+    if require_services():
+        pytest.fail(f"FEEDRANK_REQUIRE_SERVICES=1, but {reason}", pytrace=False)
+    pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Kafka for the session; KAFKA_BOOTSTRAP_SERVERS names another one."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        yield given
+        return
+    broker: Kafka | None = None
+    try:
+        broker = start_kafka(tmp_path_factory.mktemp("kafka"))
+    except ServiceMissing as missing:
+        _absent(missing)
+    assert broker is not None
+    yield broker.bootstrap
+    broker.kill()
+
+
+@pytest.fixture
+def private_kafka(tmp_path: Path) -> Iterator[Kafka]:
+    """A broker of the test's own (about 5 s): it may be killed, restarted, or filled with any topic."""
+    broker: Kafka | None = None
+    try:
+        broker = start_kafka(tmp_path / "kafka")
+    except ServiceMissing as missing:
+        _absent(missing)
+    assert broker is not None
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Redis for the session; REDIS_URL names another one."""
+    given = os.environ.get("REDIS_URL")
+    if given:
+        yield given
+        return
+    server: Redis | None = None
+    try:
+        server = start_redis(tmp_path_factory.mktemp("redis"))
+    except ServiceMissing as missing:
+        _absent(missing)
+    assert server is not None
+    yield server.url
+    server.kill()
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis of the test's own, to kill and restart."""
+    server: Redis | None = None
+    try:
+        server = start_redis(tmp_path / "redis")
+    except ServiceMissing as missing:
+        _absent(missing)
+    assert server is not None
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A feedrank namespace that no other test uses."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def make_topic(kafka: str, namespace: str) -> MakeTopic:
+    """make_topic("in", partitions=4, cleanup_policy="compact") -> the unique name of a new topic."""
+
+    def make(name: str = "topic", partitions: int = 1, **config: str) -> str:
+        return create_topic(kafka, f"{namespace}.{name}", partitions, **config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder with real data; FEEDRANK_DATA names another one. Skips where it is absent."""
+    folder = Path(os.environ.get("FEEDRANK_DATA", ROOT / "../shared/data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there; set FEEDRANK_DATA to the folder that holds it")
+    return folder

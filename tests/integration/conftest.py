@@ -1,0 +1,123 @@
+"""One broker for all misuse and outage tests, and a worker on it that nothing is done to: the comparison.
+
+    def test_something(calm: Job, job: Job): ...
+
+Both read the same public topics; `job` is a namespace of the test's own, with topics and without workers.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from feedrank.load.events import ActivityEvent, Event, ItemEvent
+from streams.topics_admin import TopicsAdmin
+from tests.integration.job import Job
+from tests.services import Kafka, ServiceMissing, require_services, start_kafka
+
+PARTITIONS = 4
+ITEMS = 40
+PEOPLE = 60
+ACTIVITIES = 3_000
+BEGAN_MS = 1_780_000_000_000
+PERSON = "private-person"
+"""Begins every user id, so that a log that tells one is found."""
+WAIT_S = 30.0
+LINES_MAX = 80
+"""Of a worker's log in any test here; most of them are a line per shard that opens or closes."""
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    """Wait for something that can be observed."""
+    deadline = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < deadline, f"not within {WAIT_S:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def activities(count: int, seed: int) -> list[Event]:
+    """So many acts of a few people, in the order of time."""
+    chance = random.Random(seed)
+    verbs = ["impression", "click", "like", "comment", "share"]
+    return [
+        ActivityEvent(
+            f"{seed}-{n}",
+            f"{PERSON}-{chance.randrange(PEOPLE)}",
+            chance.choice(verbs),
+            f"i{chance.randrange(ITEMS)}",
+            BEGAN_MS + seed * 600_000 + n * 100,
+        )
+        for n in range(count)
+    ]
+
+
+def drained(job: Job) -> bool:
+    """Whether all activities are applied and committed."""
+    return all(one.committed >= 0 and one.records == 0 for one in TopicsAdmin(job.kafka, job.names).lag())
+
+
+def same_rows(job: Job, calm: Job) -> None:
+    """User rows are those of the worker that nothing was done to, byte for byte."""
+    until(lambda: drained(job), "all activities committed")
+    until(lambda: drained(calm), "all activities committed by the calm worker")
+    ours, theirs = (one.newest(one.names.users_changelog) for one in (job, calm))
+    ledgers = [
+        [orjson.loads(rows.pop(b"!position/%d" % p)) for p in range(PARTITIONS)] for rows in (ours, theirs)
+    ]
+    assert ours == theirs
+    for name in ("position", "applied", "duplicates", "withdrawn", "dead"):
+        assert [one[name] for one in ledgers[0]] == [one[name] for one in ledgers[1]], name
+
+
+def said(job: Job, text: str) -> int:
+    """In how many log lines of all workers of this job the text stands."""
+    return sum(text in line for worker in job.workers for line in worker.log.read_text().splitlines())
+
+
+def metric(job: Job, line: str) -> float:
+    """A metric of the newest worker, summed over its lines that begin like this."""
+    found = [text for text in job.workers[-1].metrics().splitlines() if text.startswith(line)]
+    return sum(float(text.rpartition(" ")[2]) for text in found)
+
+
+@pytest.fixture(scope="package")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A broker whose public topics belong to these tests."""
+    try:
+        kafka = start_kafka(tmp_path_factory.mktemp("broker"))
+    except ServiceMissing as missing:
+        if require_services():
+            pytest.fail(f"FEEDRANK_REQUIRE_SERVICES=1, but {missing}", pytrace=False)
+        pytest.skip(str(missing))
+    yield kafka
+    kafka.kill()
+
+
+@pytest.fixture(scope="package")
+def calm(broker: Kafka, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """A worker that nothing is done to, with items and activities before it."""
+    directory: Path = tmp_path_factory.mktemp("calm")
+    with Job(broker.bootstrap, redis_url, directory, "calm") as job:
+        job.create_topics(PARTITIONS)
+        items = [ItemEvent(f"i{n}", f"author-{n % 7}", BEGAN_MS, BEGAN_MS, ("tea",)) for n in range(ITEMS)]
+        job.load([*items, *activities(ACTIVITIES, 0)])
+        job.start_worker()
+        yield job
+
+
+@pytest.fixture
+def job(calm: Job, redis_url: str, tmp_path: Path, namespace: str) -> Iterator[Job]:
+    """A namespace of the test's own. Whatever happens to its workers, their logs stay short and private."""
+    with Job(calm.bootstrap, redis_url, tmp_path, namespace) as one:
+        one.create_topics(PARTITIONS)
+        yield one
+        for worker in one.workers:
+            text = worker.log.read_text()
+            for unwanted in (PERSON, "Traceback", "aiokafka"):
+                assert unwanted not in text, text
+            assert len(text.splitlines()) <= LINES_MAX, text

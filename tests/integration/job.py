@@ -1,0 +1,226 @@
+"""A whole job for tests: a real Kafka, a real Redis, worker processes, and what they left behind.
+
+with Job(kafka, redis_url, tmp_path, namespace) as job:
+    job.create_topics(4); job.load(events); job.start_worker(); job.settle(as_of_ms)
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import orjson
+import redis
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from feedrank.load.events import Event
+from feedrank.load.send import Sender, encoder
+from streams.concerns import KafkaSettings
+from streams.topics_admin import TopicsAdmin
+from tests.services import free_port
+from wire.names import Namespace
+from wire.version import Version
+
+READY_S = 60.0
+STOP_S = 15.0
+SETTLE_S = 300.0
+
+
+@dataclass
+class Worker:
+    """One `feedrank worker` process; its output is in `log`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+            text: bytes = answer.read()
+        return text.decode()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.terminate()
+        return self.process.wait(STOP_S)
+
+
+@dataclass
+class Job:
+    """`settings`: more variables for the workers. Everything that was started is ended with the block."""
+
+    bootstrap: str
+    redis_url: str
+    directory: Path
+    namespace: str
+    settings: dict[str, str] = field(default_factory=dict)
+    workers: list[Worker] = field(default_factory=list)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.kill()
+        if kind is not None:
+            for worker in self.workers:
+                print(f"--- {worker.log}\n{worker.log.read_text()[-6_000:]}", file=sys.stderr)
+
+    @property
+    def names(self) -> Namespace:
+        return Namespace(self.namespace)
+
+    @property
+    def kafka(self) -> KafkaSettings:
+        return KafkaSettings(KAFKA_BOOTSTRAP_SERVERS=self.bootstrap)  # type: ignore[call-arg]
+
+    def create_topics(self, partitions: int) -> None:
+        admin = TopicsAdmin(self.kafka, self.names)
+        admin.create(partitions, 1)
+        admin.keep_all("feedrank.activities")
+        admin.keep_all("feedrank.items")
+
+    def load(self, events: Iterable[Event]) -> Sender:
+        sender = Sender(self.kafka, encoder("avro"))
+        for _ in sender.send(events):
+            pass
+        return sender
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Variables of every process of this job."""
+        return {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("FEEDRANK_", "KAFKA_", "REDIS_"))},
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+            "REDIS_URL": self.redis_url,
+            "FEEDRANK_NAMESPACE": self.namespace,
+            "FEEDRANK_CLOCK": "stream",
+            "SESSION_TIMEOUT_MS": "6000",
+            **self.settings,
+            **more,
+        }
+
+    def start_worker(self, **more: str) -> Worker:
+        """Start a worker and wait until it is ready."""
+        worker = self.launch(**more)
+        deadline = time.monotonic() + READY_S
+        while not worker.ready():
+            if worker.process.poll() is not None or time.monotonic() > deadline:
+                ended, text = worker.process.poll(), worker.log.read_text()
+                raise AssertionError(f"a worker is not ready (exit {ended}):\n{text[-6_000:]}")
+            time.sleep(0.05)
+        return worker
+
+    def launch(self, **more: str) -> Worker:
+        """Start a worker with a port and a data directory of its own, unless `more` says otherwise."""
+        port, number = free_port(), len(self.workers)
+        log = self.directory / f"worker-{number}.log"
+        data = {"FEEDRANK_DATA_DIR": str(self.directory / f"data-{number}"), "WORKER_PORT": str(port)}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "feedrank.cli", "worker"],
+                env=self.environment(**{**data, **more}),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        worker = Worker(process, port, log)
+        self.workers.append(worker)
+        return worker
+
+    def settle(self, as_of_ms: int) -> str:
+        """`feedrank settle`; its output."""
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "feedrank.cli",
+                "settle",
+                "--as-of-ms",
+                str(as_of_ms),
+                "--timeout-s",
+                str(SETTLE_S),
+            ],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=SETTLE_S + 30,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def rows(self, changelog: str) -> dict[bytes, bytes]:
+        """The newest committed value of every row in a changelog, position records left out."""
+        return {key: value for key, value in self.newest(changelog).items() if not key.startswith(b"!")}
+
+    def newest(self, topic: str) -> dict[bytes, bytes]:
+        """The newest committed value by key; position records by partition (`!position/3`)."""
+        group = {"group.id": f"test-{self.namespace}", "enable.partition.eof": True}
+        consumer = Consumer(self.kafka.confluent() | group)
+        found: dict[bytes, bytes] = {}
+        try:
+            partitions = consumer.list_topics(topic).topics[topic].partitions
+            consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
+            reading = set(partitions)
+            while reading:
+                for message in consumer.consume(10_000, 0.5):
+                    error = message.error()
+                    if error is None:
+                        _keep(found, message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        reading.discard(message.partition())
+                    else:
+                        raise AssertionError(error)
+        finally:
+            consumer.close()
+        return found
+
+    def position(self, partition: int) -> dict[str, int]:
+        """The position record of a shard of activities."""
+        found: dict[str, int] = orjson.loads(
+            self.newest(self.names.users_changelog)[b"!position/%d" % partition]
+        )
+        return found
+
+    def settled_feeds(self, surface: str, as_of_ms: int) -> dict[str, dict[str, bytes]]:
+        """Head hashes of a surface ranked at `as_of_ms` or later, by user: who is not active then keeps
+        whatever the live job made last."""
+        client = redis.Redis.from_url(self.redis_url)
+        found = {}
+        prefix = f"feed:{self.namespace}:{surface}:{{"
+        for key in client.scan_iter(match=prefix + "*}", count=10_000):
+            head = {name.decode(): value for name, value in client.hgetall(key).items()}
+            if Version.parse(head["version"].decode()).as_of_ms >= as_of_ms:
+                found[key.decode()[len(prefix) : -1]] = head
+        client.close()
+        return found
+
+
+def _keep(found: dict[bytes, bytes], message: Message) -> None:
+    key = message.key() or b""
+    if key.startswith(b"!"):
+        key += b"/%d" % message.partition()
+    if message.value() is None:
+        found.pop(key, None)
+    else:
+        found[key] = message.value()

@@ -1,0 +1,153 @@
+"""What goes away under a running worker comes back to the same rows: Redis, the broker, the worker itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.integration.conftest import (
+    PEOPLE,
+    activities,
+    drained,
+    metric,
+    said,
+    same_rows,
+    until,
+)
+from tests.integration.job import Job, Worker
+from tests.services import Kafka, Redis, free_port, start_redis
+
+pytestmark = [pytest.mark.kafka, pytest.mark.full]  # minutes, and sensitive to a busy machine
+STOP_S_MAX = 10.0
+
+
+def why_not_ready(worker: Worker) -> str:
+    """What /readyz says; empty when the worker is ready or not there yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/readyz", timeout=1):
+            return ""
+    except urllib.error.HTTPError as answer:
+        return answer.read().decode()
+    except OSError:
+        return ""
+
+
+def feeds(job: Job) -> int:
+    """How many people have a feed."""
+    with redis.Redis.from_url(job.redis_url) as client:
+        return sum(1 for _ in client.scan_iter(match=f"feed:{job.namespace}:for_you:{{*}}", count=1_000))
+
+
+def stop(worker: Worker) -> None:
+    """SIGTERM: in time, with code 0."""
+    started = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - started < STOP_S_MAX
+
+
+def test_without_redis_a_worker_starts_ingests_and_says_so_once(calm: Job, job: Job, tmp_path: Path) -> None:
+    port = free_port()
+    job.redis_url = f"redis://:hush-hush@127.0.0.1:{port}/0"
+    worker = job.launch()
+    until(lambda: drained(job), "ingest without Redis")
+    until(lambda: "redis: " in why_not_ready(worker), "/readyz names Redis")
+    assert f"127.0.0.1:{port}" in why_not_ready(worker)
+    time.sleep(2.5)  # what is tried every second would be told again by now
+    assert said(job, "Redis does not answer; ingest goes on, feeds wait") == 1
+
+    server = start_redis(tmp_path / "redis", port)
+    try:
+        with redis.Redis(port=port) as client:
+            client.config_set("requirepass", "hush-hush")
+        until(worker.ready, "ready with Redis")
+        until(lambda: feeds(job) == PEOPLE, "everybody has a feed")
+        assert said(job, "Redis answers again") == 1
+        assert said(job, "hush-hush") == 0
+        same_rows(job, calm)
+        stop(worker)
+    finally:
+        server.kill()
+
+
+def test_redis_that_goes_away_and_comes_back_with_and_without_its_data(
+    calm: Job, job: Job, private_redis: Redis
+) -> None:
+    job.redis_url = private_redis.url
+    worker = job.start_worker(REDIS_TIMEOUT_MS="300")
+    until(lambda: feeds(job) == PEOPLE, "everybody has a feed")
+
+    os.kill(private_redis.pid, signal.SIGSTOP)
+    job.load(activities(200, seed=1))
+    until(lambda: "redis: " in why_not_ready(worker), "/readyz names Redis")
+    until(lambda: drained(job), "ingest goes on")
+    os.kill(private_redis.pid, signal.SIGCONT)
+    until(worker.ready, "ready again")
+
+    private_redis.kill()
+    job.load(activities(200, seed=2))
+    until(lambda: "redis: " in why_not_ready(worker), "/readyz names Redis")
+    assert metric(job, "feedrank_redis_up") == 0
+    private_redis.start()
+    until(lambda: feeds(job) == PEOPLE, "feeds are written again")
+    until(worker.ready, "ready again")
+    assert said(job, "Redis does not answer") == said(job, "Redis answers again") == 2
+    same_rows(job, calm)
+
+    private_redis.kill()
+    job.load(activities(200, seed=3))
+    until(lambda: "redis: " in why_not_ready(worker), "/readyz names Redis")
+    stop(worker)  # does not wait for Redis
+
+
+def test_killed_and_stopped_in_the_middle_nothing_is_lost_or_doubled(calm: Job, job: Job) -> None:
+    job.load(activities(12_000, seed=4))
+    small = {"INGEST_RECORDS_MAX": "20", "CHECKPOINT_MS": "200"}
+    applied = 'feedrank_activities_total{outcome="applied"}'
+    for end in (Worker.kill, stop):
+        worker = job.start_worker(**small, FEEDRANK_DATA_DIR=str(job.directory / "data"))
+        until(lambda: metric(job, applied) > 100, "in the middle")
+        end(worker)
+        assert not drained(job), "it was not in the middle"
+    worker = job.start_worker(FEEDRANK_DATA_DIR=str(job.directory / "data"))
+    same_rows(job, calm)
+    stop(worker)
+
+
+def test_a_frozen_worker_that_wakes_up_is_fenced_and_goes_on(calm: Job, job: Job) -> None:
+    job.settings["SESSION_TIMEOUT_MS"] = "2000"
+    frozen = job.start_worker()
+    until(lambda: drained(job), "all applied")
+    job.load(activities(500, seed=5))
+    os.kill(frozen.process.pid, signal.SIGSTOP)
+    other = job.start_worker()
+    same_rows(job, calm)
+
+    os.kill(frozen.process.pid, signal.SIGCONT)
+    job.load(activities(500, seed=6))
+    until(lambda: frozen.ready() and other.ready(), "both at work")
+    same_rows(job, calm)
+    for worker in (frozen, other):
+        stop(worker)
+
+
+def test_a_broker_that_restarts_is_waited_for_and_told_once(calm: Job, job: Job, broker: Kafka) -> None:
+    worker = job.start_worker()
+    until(lambda: drained(job), "all applied")
+    broker.kill()
+    until(lambda: "kafka: " in why_not_ready(worker), "/readyz names Kafka")
+    assert broker.bootstrap in why_not_ready(worker)
+    lines = len(worker.log.read_text().splitlines())
+    broker.start()
+    job.load(activities(300, seed=7))
+    until(worker.ready, "ready again")
+    same_rows(job, calm)
+    assert said(job, "has not answered for") == said(job, "Kafka answers again") == 1
+    assert lines < 40
+    stop(worker)

@@ -1,0 +1,158 @@
+"""`feedrank serve` and `feedrank act` as processes and as a person sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from feedrank import serve_command
+from feedrank.act_command import act_and_wait
+from feedrank.cli import run
+from streams.errors import ExitCode, OperatorError
+from tests.services import free_port
+from tests.serving.feed_store import FeedStore, entry
+
+
+def environment(redis_url: str, namespace: str, port: int) -> dict[str, str]:
+    return {
+        "REDIS_URL": redis_url,
+        "FEEDRANK_NAMESPACE": namespace,
+        "API_PORT": str(port),
+        "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
+    }
+
+
+def test_serve_listens_says_where_and_stops_when_told(redis_url: str, namespace: str) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feedrank.cli", "serve"],
+        env=os.environ | environment(redis_url, namespace, port),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    while "serving feeds" not in said:
+        line = process.stderr.readline()
+        assert line, f"ended early: {said}"
+        said += line
+    assert f"http://127.0.0.1:{port}/" in said
+    with socket.create_connection(("127.0.0.1", port), 2) as line_out:
+        line_out.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert b"200 OK" in line_out.recv(200)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == ExitCode.OK
+    process.stderr.close()
+
+
+def test_a_port_that_is_taken_is_one_message_and_its_exit_code(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name, value in environment(redis_url, namespace, taken.getsockname()[1]).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(serve_command, "setup", lambda _: None)  # it would take over pytest's logging
+        assert run(["serve"]) == ExitCode.PORT_TAKEN
+    said = capsys.readouterr().err.splitlines()
+    assert "API_PORT" in said[-1]
+    assert sum(line.startswith("feedrank:") for line in said) == 1
+
+
+def test_act_without_an_api_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["act", "you", "like", "i1", "--api", f"http://127.0.0.1:{free_port()}"]) == ExitCode.USAGE
+    assert "feedrank serve" in capsys.readouterr().err
+
+
+class Ranked:
+    """A feed that moves once its user acts."""
+
+    def __init__(self, moves: bool = True) -> None:
+        self.moves, self.acted, self.asked = moves, 0, 0
+
+    async def page(self, user: str, surface: str) -> dict[str, Any]:
+        self.asked += 1
+        moved = self.moves and self.acted and self.asked > 3
+        return {"version": "2" if moved else "1", "entries": [], "surface": surface, "user": user}
+
+    async def send(self, activity: dict[str, Any]) -> None:
+        self.acted += 1
+
+
+def test_act_waits_for_the_newer_feed() -> None:
+    before, after, _ = asyncio.run(act_and_wait(Ranked(), {"actor": "you"}, "for_you", 5))
+    assert (before["version"], after["version"]) == ("1", "2")
+
+
+def test_act_ends_when_no_newer_feed_comes() -> None:
+    started = time.monotonic()
+    before, after, _ = asyncio.run(act_and_wait(Ranked(moves=False), {"actor": "you"}, "for_you", 0.1))
+    assert before["version"] == after["version"]
+    assert time.monotonic() - started < 3
+
+
+def test_act_through_kafka_refuses_a_verb_that_the_policy_lacks(
+    redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment(redis_url, namespace, 0).items():
+        monkeypatch.setenv(name, value)
+    assert run(["act", "you", "adore", "i1", "--kafka"]) == ExitCode.BAD_INPUT
+    assert "the policy declares" in capsys.readouterr().err
+
+
+def test_act_prints_where_things_went(capsys: pytest.CaptureFixture[str]) -> None:
+    from feedrank.act_command import _print
+
+    def page(version: str, ids: list[str]) -> dict[str, Any]:
+        rows = [orjson.loads(orjson.dumps(entry(i))) for i in ids]
+        return {"version": version, "source": "feed", "reason": "", "entries": rows}
+
+    done = {"actor": "you", "verb": "like", "object": "i2"}
+    _print(page("1", ["i0", "i1", "i2", "old"]), page("2", ["i2", "[b]new", "i0", "i1"]), 0.12, done, 10)
+    lines = capsys.readouterr().out.splitlines()
+    cells = [line.split()[:5] for line in lines[2:6]]
+    assert cells[0][:4] == ["3", "1", "↑", "2"]
+    assert cells[1][:4] == ["-", "2", "new", "[b]new"]
+    assert cells[2][:4] == ["1", "3", "↓", "2"]
+    assert "no longer there: old" in lines
+    assert lines[-1] == "a newer feed after 120 ms"
+
+
+def test_a_real_feed_is_read_through_the_api(redis_url: str, namespace: str) -> None:
+    """ThroughApi and the API agree on addresses and fields, odd ids included."""
+    from aiohttp.test_utils import TestServer
+
+    from feedrank.act_command import ThroughApi
+    from serving.api import Api
+    from serving.reader import AsyncFeedReader
+    from tests.serving.test_api import ListSink
+
+    user = f"a/b c%{namespace}"
+    FeedStore(redis_url, namespace).write(user, 1, [entry("i0")], time.time_ns() // 1_000_000)
+
+    async def use() -> None:
+        import aiohttp
+
+        sink = ListSink()
+        reader = AsyncFeedReader.from_url(redis_url, namespace=namespace)
+        async with TestServer(Api(reader, sink).application()) as server, aiohttp.ClientSession() as session:
+            way = ThroughApi(session, str(server.make_url("")).rstrip("/"))
+            page = await way.page(user, "for_you")
+            assert [e["id"] for e in page["entries"]] == ["i0"]
+            await way.send({"actor": user, "verb": "like", "object": "i0", "target": None})
+            assert sink.sent[0]["actor"] == user
+            with pytest.raises(OperatorError, match="object is missing"):
+                await way.send({"actor": user, "verb": "like"})
+        await reader.close()
+
+    asyncio.run(use())

@@ -1,0 +1,153 @@
+"""Settings: where values come from, what is refused and how, what is never shown."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from streams.errors import ExitCode, OperatorError
+from streams.settings import CONCERNS, Settings, known_variables
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name in known_variables() or name.startswith("FEEDRANK_"):
+            monkeypatch.delenv(name)
+
+
+def refusal(**variables: str) -> str:
+    with pytest.raises(OperatorError) as caught:
+        Settings.load(variables)
+    assert caught.value.exit_code == ExitCode.USAGE
+    return caught.value.message
+
+
+def shown(settings: Settings, name: str) -> tuple[str, str]:
+    return next((s.value, s.origin) for s in settings.shown() if s.name == name)
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    settings = Settings.load()
+    assert settings.checkpoint.interval_ms == 1_000
+    assert settings.worker.format == "avro"
+    assert {s.origin for s in settings.shown()} == {"default"}
+    assert settings.names.group == "feedrank.live"
+
+
+def test_the_nearer_origin_wins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_text("# a comment\nTICK_S=20\nCHECKPOINT_MS=2000\nROCKS_FLUSH_MS=3000\n")
+    monkeypatch.setenv("FEEDRANK_SETTINGS_FILE", str(file))
+    monkeypatch.setenv("TICK_S", "30")
+    monkeypatch.setenv("CHECKPOINT_MS", "4000")
+    settings = Settings.load({"CHECKPOINT_MS": "5000"})
+    assert shown(settings, "ROCKS_FLUSH_MS") == ("3000", "file")
+    assert shown(settings, "TICK_S") == ("30", "environment")
+    assert shown(settings, "CHECKPOINT_MS") == ("5000", "override")
+    assert (settings.checkpoint.rocks_flush_ms, settings.ranking.tick_s) == (3_000, 30)
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICK_S", "")
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", "")
+    settings = Settings.load()
+    assert settings.ranking.tick_s == 10
+    assert settings.kafka.schema_registry_url is None
+
+
+def test_a_settings_file_that_is_not_there_is_refused() -> None:
+    assert "there is no such file" in refusal(FEEDRANK_SETTINGS_FILE="/nowhere/x.env")
+
+
+def test_a_stranger_in_the_settings_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_text("TICKS_S=20\n")
+    said = refusal(FEEDRANK_SETTINGS_FILE=str(file))
+    assert "TICKS_S (from the file) is not a setting; did you mean TICK_S?" in said
+
+
+def test_an_unknown_feedrank_variable_is_a_typo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEEDRANK_NAMESPAC", "blue")
+    assert "did you mean FEEDRANK_NAMESPACE?" in refusal()
+
+
+def test_variables_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_HEAP_OPTS", "-Xmx1G")
+    monkeypatch.setenv("FEEDRANK_REQUIRE_SERVICES", "1")
+    Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("TICK_S", "soon", "valid integer"),
+        ("TICK_S", "0", "greater than or equal to 1"),
+        ("RANK_USERS_MAX", "17", "less than or equal to 16"),
+        ("FEEDRANK_FORMAT", "xml", "'avro' or 'json'"),
+        ("FEEDRANK_NAMESPACE", "Live!", "1 to 32 characters"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "not host:port"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:99999", "'b:99999' is not host:port"),
+        ("API_PORT", "70000", "less than or equal to 65535"),
+        ("REDIS_URL", "localhost:6379", "must start with redis://"),
+        ("FEEDRANK_EMBEDDED", "perhaps", "valid boolean"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_name_origin_reason_and_meaning(
+    name: str, value: str, reason: str
+) -> None:
+    said = refusal(**{name: value})
+    assert said.startswith(f"{name}=")
+    assert reason in said
+    assert "(from the override)" in said
+    assert "Meaning: " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_all_wrong_values_are_told_at_once() -> None:
+    said = refusal(TICK_S="x", API_PORT="y", FEEDRANK_FORMATT="json")
+    assert len(said.splitlines()) == 3
+
+
+def test_sasl_without_a_password_is_refused() -> None:
+    assert "set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD" in refusal(KAFKA_SECURITY_PROTOCOL="SASL_SSL")
+
+
+def test_no_secret_is_ever_shown() -> None:
+    settings = Settings.load(
+        {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_USERNAME": "worker",
+            "KAFKA_SASL_PASSWORD": "http://hunter2",
+            "REDIS_URL": "redis://worker:hunter2@cache:6379/1?password=hunter2",
+            "SCHEMA_REGISTRY_URL": "http://name:hunter2@registry:8081",
+            "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": "name:hunter2",
+        }
+    )
+    assert "hunter2" not in str(list(settings.shown()))
+    assert "hunter2" not in repr(settings)
+    assert shown(settings, "KAFKA_SASL_PASSWORD")[0] == "***"
+    assert shown(settings, "REDIS_URL")[0] == "redis://worker:***@cache:6379/1?password=***"
+    assert settings.kafka.confluent()["sasl.password"] == "http://hunter2"
+    assert settings.kafka.aiokafka()["sasl_plain_password"] == "http://hunter2"
+
+
+def test_a_refused_secret_is_not_shown_either() -> None:
+    assert "hunter2" not in refusal(REDIS_URL="rediss//:hunter2@cache")
+
+
+def test_connection_properties_are_plain_without_security() -> None:
+    kafka = Settings.load({"KAFKA_BOOTSTRAP_SERVERS": "a:1, b:2"}).kafka
+    assert kafka.aiokafka() == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
+    assert kafka.confluent() == {"bootstrap.servers": "a:1, b:2", "security.protocol": "PLAINTEXT"}
+
+
+def test_every_setting_says_what_it_means_and_ends_in_its_unit() -> None:
+    units = ("_MS", "_S", "_BYTES", "_MAX", "_PORT")
+    for kind in CONCERNS.values():
+        for info in kind.model_fields.values():
+            assert info.description
+            if info.annotation is int:
+                assert str(info.validation_alias).endswith(units), info.validation_alias

@@ -1,0 +1,166 @@
+"""The item index of a worker: what its two readers bring, when it is refreshed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from models.fingerprint import fp64
+from models.item_index import ItemIndex
+from models.items import DERIVED
+from streams.batch import RecordBatch
+from streams.codec import ItemDecoder
+from streams.errors import ExitCode, OperatorError
+from tests.topologies.in_process import run
+from topologies import catalogue as catalogue_module
+from topologies.catalogue import Catalogue
+from topologies.item_keys import keys_of
+from topologies.item_shard import MARKER_KEY
+from topologies.ticks import NEVER
+
+NOW_MS = 1_700_000_000_000
+
+
+def made(partitions: int = 2) -> tuple[Catalogue, list[int]]:
+    """A catalogue, and the fps that it announced."""
+    heard: list[int] = []
+    decoder = ItemDecoder("json")
+    return Catalogue(ItemIndex(1_000), decoder, None, partitions, lambda f: heard.extend(f.tolist())), heard
+
+
+def batch(
+    records: list[tuple[bytes | None, bytes | None]], partition: int = 0, start: int = 0
+) -> RecordBatch:
+    offsets = np.arange(start, start + len(records))
+    times = np.full(len(records), NOW_MS)
+    keys, values = [k for k, _ in records], [v for _, v in records]
+    return RecordBatch("feedrank.items", partition, start, start + len(records), offsets, times, keys, values)
+
+
+def item(identifier: str, author: str = "ann", **more: Any) -> tuple[bytes, bytes]:
+    value = {"item_id": identifier, "author": author, "created_at": NOW_MS, "topics": ["a"], **more}
+    return identifier.encode(), orjson.dumps(value)
+
+
+def marker(tick: int) -> tuple[bytes, bytes]:
+    return MARKER_KEY, orjson.dumps({"tick": tick, "as_of_ms": tick * 10})
+
+
+def record(identifier: str, tick: int, impressions: int) -> tuple[bytes, bytes]:
+    row = np.zeros(1, DERIVED)
+    row["tick"], row["d7"][0, 0] = tick, impressions
+    return keys_of(np.array([fp64(identifier.encode())], np.uint64))[0], row.tobytes()
+
+
+def impressions(one: Catalogue, identifier: str) -> int:
+    slot = one.index.lookup(np.array([fp64(identifier.encode())], np.uint64))[0]
+    return int(one.index.derived["d7"][slot, 0])
+
+
+def test_items_come_change_and_go_and_are_announced() -> None:
+    one, heard = made()
+    run(one.items_came(batch([item("i1"), item("i2"), item("i1", author="bob")])))
+    assert len(one.index) == 2
+    assert sorted(heard) == sorted(fp64(i) for i in (b"i1", b"i2"))
+    assert one.live(np.array([fp64(b"i1"), fp64(b"i3")], np.uint64)).tolist() == [True, False]
+    run(one.items_came(batch([(b"i1", None)], start=3)))
+    assert len(one.index) == 1
+    assert len(heard) == 2
+    assert one.items_next == {0: 4}
+
+
+def test_an_item_whose_author_nobody_knows_is_an_item_like_any_other() -> None:
+    one, _ = made()
+    run(one.items_came(batch([item("i1", author="nobody ever heard of")])))
+    slot = one.index.lookup(np.array([fp64(b"i1")], np.uint64))[0]
+    assert one.index.author_ids[one.index.author[slot]] == "nobody ever heard of"
+
+
+def test_bad_items_stand_by_partition_in_order_and_the_others_go_on() -> None:
+    one, _ = made()
+    run(one.items_came(batch([(b"i1", b"{"), item("i2")], partition=1)))
+    run(one.items_came(batch([(b"i3", b"["), item("i4")], partition=1, start=2)))
+    assert len(one.index) == 2
+    assert {p: [bad.offset for bad in letters] for p, letters in one.bad_items.items()} == {1: [0, 2]}
+    assert one.items_next == {1: 4}
+
+
+def test_of_too_many_bad_items_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue_module, "BAD_ITEMS_MAX", 3)
+    one, _ = made()
+    run(one.items_came(batch([(b"i", b"{")] * 5)))
+    assert [bad.offset for bad in one.bad_items[0]] == [2, 3, 4]
+
+
+def test_derived_records_come_and_go_before_and_after_their_items() -> None:
+    one, _ = made()
+    one.features_came(batch([record("i1", 3, 7), record("i2", 3, 1), record("i1", 4, 9)]))
+    run(one.items_came(batch([item("i1"), item("i2")])))
+    assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 1)
+    one.features_came(batch([record("i1", 3, 5), (record("i2", 0, 0)[0], None)], start=3))
+    assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 0)
+
+
+@pytest.mark.parametrize("bad", [(b"12345678", b"short"), (b"1234", bytes(DERIVED.itemsize))])
+def test_a_record_that_is_no_item_statistic_says_what_to_do(bad: tuple[bytes, bytes]) -> None:
+    one, _ = made()
+    with pytest.raises(OperatorError, match="rebuild into a new namespace") as failed:
+        one.features_came(batch([record("i1", 1, 1), bad]))
+    assert failed.value.exit_code == ExitCode.TOPICS_WRONG
+
+
+def test_the_index_is_refreshed_at_the_tick_that_all_partitions_have_reached() -> None:
+    async def ticks() -> list[tuple[int, int]]:
+        one, _ = made(partitions=3)
+        fresh = asyncio.create_task(one.keep_fresh())
+        seen = []
+        for partition, tick in ((0, 5), (1, 5), (2, 4), (2, 6), (0, 9), (1, 8)):
+            one.features_came(batch([marker(tick)], partition))
+            await asyncio.sleep(0.01)
+            seen.append((one.tick, one.as_of_ms))
+        fresh.cancel()
+        return seen
+
+    assert asyncio.run(ticks()) == [(NEVER, 0), (NEVER, 0), (4, 40), (5, 50), (5, 50), (6, 60)]
+
+
+def test_who_waits_for_a_tick_goes_on_at_that_tick_or_a_later_one() -> None:
+    async def waits() -> list[int]:
+        one, _ = made(partitions=1)
+        fresh = asyncio.create_task(one.keep_fresh())
+        reached: list[int] = []
+
+        async def wait(tick: int) -> None:
+            await one.reached(tick)
+            reached.append(tick)
+
+        waiting = [asyncio.create_task(wait(tick)) for tick in (3, 1, 7)]
+        for tick in (1, 4):
+            one.features_came(batch([marker(tick)]))
+            await asyncio.sleep(0.01)
+        for task in (*waiting, fresh):
+            task.cancel()
+        return reached
+
+    assert asyncio.run(waits()) == [1, 3]
+
+
+def test_a_refresh_never_goes_back_and_two_take_turns() -> None:
+    async def two() -> tuple[int, int]:
+        one, _ = made(partitions=1)
+        await asyncio.gather(one.refresh(7, 70), one.refresh(6, 60))
+        return one.tick, one.as_of_ms
+
+    assert asyncio.run(two()) == (7, 70)
+
+
+def test_times_of_past_ticks_are_forgotten() -> None:
+    one, _ = made(partitions=1)
+    for tick in range(1, 50):
+        one.features_came(batch([marker(tick)]))
+        run(one.refresh(tick, tick * 10))
+    assert one._as_of_ms == {}

@@ -1,0 +1,78 @@
+"""Ingest: when a shard waits for items, and what it demands of memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from streams.errors import ExitCode, OperatorError
+from tests.oracle.records import Activity, Item
+from tests.topologies.in_process import LocalWorker, Sizes
+from tests.topologies.outside import USERS, Board, Heads, Topics
+from tests.topologies.test_in_process import policy
+
+NOW_MS = 1_700_000_000_000
+
+
+class Waits(LocalWorker):
+    """Counts how often ingest waits for the items topic."""
+
+    waits = 0
+
+    async def caught_up(self, timeout_s: float | None = None) -> None:
+        self.waits += 1
+        await super().caught_up(timeout_s)
+
+
+def ready(sizes: Sizes | None = None) -> Waits:
+    one = Waits(Topics(1), policy(), sizes or Sizes(), Heads(), Board(), {})
+    one.open((USERS, 0))
+    return one
+
+
+def likes(one: Waits, count: int, item: str, start: int = 0, user: str = "ann") -> None:
+    for n in range(start, start + count):
+        one.topics.produce(Activity(f"a-{n}", user, "like", item, NOW_MS + n))
+
+
+def test_only_a_full_ring_with_an_unknown_item_waits() -> None:
+    one = ready()
+    one.topics.produce(Item("i", "author", NOW_MS))
+    likes(one, 40, "i")
+    one.ingest((USERS, 0), 15)
+    assert one.waits == 0
+    one.ingest((USERS, 0), 10)
+    assert one.waits == 1
+    one.ingest((USERS, 0), 15)
+    assert one.waits == 1
+    assert one.users.shards[0].state.rows.arena.rows["author_fp"][0].any()
+
+
+def test_items_that_do_not_exist_cost_one_wait_for_all_activities_that_are_in_the_log() -> None:
+    one = ready()
+    likes(one, 100, "gone")
+    for _ in range(10):
+        one.ingest((USERS, 0), 10)
+    assert one.waits == 1
+    one.topics.produce(Item("i", "author", NOW_MS))
+    likes(one, 20, "i", start=100)
+    one.ingest((USERS, 0), 20)
+    assert one.waits == 2
+    assert one.users.shards[0].state.rows.arena.rows["author_fp"][0].any()
+
+
+def test_visits_of_the_feed_wait_for_nothing() -> None:
+    one = ready()
+    for n in range(40):
+        one.topics.produce(Activity(f"v-{n}", "ann", "visit", "feed", NOW_MS + n))
+    one.ingest((USERS, 0), 40)
+    assert one.waits == 0
+    assert one.users.shards[0].state.rows.arena.rows["engaged"][0] == 0
+
+
+def test_a_slice_of_more_users_than_fit_says_what_to_do() -> None:
+    one = ready(Sizes(users=4))
+    for n in range(5):
+        likes(one, 1, "i", start=n, user=f"user-{n}")
+    with pytest.raises(OperatorError, match="raise ARENA_ROWS_MAX or lower INGEST_RECORDS_MAX") as failed:
+        one.ingest((USERS, 0), 5)
+    assert failed.value.exit_code == ExitCode.USAGE

@@ -1,0 +1,40 @@
+"""What a worker makes of settings and policy, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.policy_file import read_policy
+from streams.settings import Settings
+from topologies.worker import Worker, build
+
+
+def built(data: Path, monkeypatch: pytest.MonkeyPatch, policy: Any) -> Worker:
+    monkeypatch.setenv("FEEDRANK_DATA_DIR", str(data))
+
+    async def make() -> Worker:
+        (worker,) = build(Settings.load(), policy, partitions=4).beside
+        assert isinstance(worker, Worker)
+        worker.app.consumer._thread.thread_loop.close()  # it is built with the app and never started here
+        return worker
+
+    return asyncio.run(make())
+
+
+def test_the_policy_says_whose_new_items_make_nobody_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = read_policy()
+    policy = replace(policy, budgets=replace(policy.budgets, fanout_followers_max=3))
+    worker = built(tmp_path, monkeypatch, policy)
+    followers = worker.users.job.open_state(0, None).rows.followers  # type: ignore[arg-type]
+    for slot in range(3):
+        followers.add(slot, [7])
+    assert followers.of(7) is not None
+    followers.add(3, [7])
+    assert followers.of(7) is None

@@ -1,0 +1,150 @@
+"""The worker's item index (5), fed by readers that tail `items` and `item-features` without a group.
+
+It is refreshed when the markers of a tick have come from every partition of item-features, in slices, so that
+no refresh holds the loop. Whoever waits for a tick waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.fingerprint import fp64s
+from models.item_index import ItemIndex
+from models.items import DERIVED
+from streams.batch import RecordBatch
+from streams.codec import ItemChanges, ItemDecoder, SchemaPending
+from streams.dead_letters import DeadLetter
+from streams.errors import ExitCode, OperatorError
+from streams.log import logger
+from streams.registry import Registry
+from topologies.item_keys import FP_BYTES, fps_of
+from topologies.item_shard import MARKER_KEY
+from topologies.ticks import NEVER
+
+U64 = NDArray[np.uint64]
+BAD_ITEMS_MAX = 10_000
+
+log = logger(__name__)
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """`partitions`: of item-features. `on_items` hears of the fps (uint64[k]) of items that came or changed.
+
+    `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `bad_items` by
+    partition of the items topic: dead letters in offset order; their shard commits them.
+    """
+
+    index: ItemIndex
+    decoder: ItemDecoder
+    registry: Registry | None
+    partitions: int
+    on_items: Callable[[U64], None]
+    tick: int = NEVER
+    as_of_ms: int = 0
+    bad_items: defaultdict[int, list[DeadLetter]] = field(default_factory=lambda: defaultdict(list))
+    items_next: dict[int, int] = field(default_factory=dict)
+    _markers: list[int] = field(default_factory=list)
+    _as_of_ms: dict[int, int] = field(default_factory=dict)
+    _marked: asyncio.Event = field(default_factory=asyncio.Event)
+    _refreshed: asyncio.Event = field(default_factory=asyncio.Event)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._markers = [NEVER] * self.partitions
+
+    async def items_came(self, batch: RecordBatch) -> None:
+        """One fetch of the items topic."""
+        if len(batch):
+            changes, bad = await self._decoded(batch)
+            if changes.upserts:
+                self.index.upsert(changes.upserts)
+            if len(changes.removed):
+                self.index.remove(changes.removed)
+            if bad:
+                self.bad_items[batch.partition] = (self.bad_items[batch.partition] + bad)[-BAD_ITEMS_MAX:]
+            if changes.upserts:
+                self.on_items(fp64s(record.item_id.encode() for record in changes.upserts))
+        self.items_next[batch.partition] = batch.next_offset
+
+    async def _decoded(self, batch: RecordBatch) -> tuple[ItemChanges, list[DeadLetter]]:
+        while True:
+            try:
+                return self.decoder.decode(
+                    batch.topic, batch.partition, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
+                )
+            except SchemaPending as pending:
+                assert self.registry is not None, "bundled schemas are never pending"
+                await self.registry.fetch(pending.schema_ids)
+
+    def features_came(self, batch: RecordBatch) -> None:
+        """One fetch of item-features: derived records, tombstones and markers of ticks."""
+        last = {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key is not None}
+        marker = last.pop(MARKER_KEY, None)
+        self._check(batch, last)
+        gone = [key for key, value in last.items() if value is None]
+        there = [key for key, value in last.items() if value is not None]
+        if there:
+            records = np.frombuffer(b"".join(last[key] or b"" for key in there), DERIVED)
+            self.index.apply_derived(fps_of(there), records)
+        if gone:
+            self.index.remove_derived(fps_of(gone))
+        if marker is not None:
+            self._mark(batch.partition, marker)
+
+    @staticmethod
+    def _check(batch: RecordBatch, last: Mapping[bytes, bytes | None]) -> None:
+        sizes = {len(value) for value in last.values() if value is not None}
+        if sizes - {DERIVED.itemsize} or {len(key) for key in last} - {FP_BYTES}:
+            raise OperatorError(
+                f"{batch.topic} partition {batch.partition}, before offset {batch.next_offset}: a record is "
+                f"no item statistic of {DERIVED.itemsize} bytes; stop what else writes there, then rebuild "
+                "into a new namespace (docs/operations.md)",
+                ExitCode.TOPICS_WRONG,
+            )
+
+    def _mark(self, partition: int, marker: bytes) -> None:
+        record = orjson.loads(marker)
+        self._markers[partition] = max(self._markers[partition], record["tick"])
+        self._as_of_ms[record["tick"]] = record["as_of_ms"]
+        if min(self._markers) > self.tick:
+            self._marked.set()
+
+    async def keep_fresh(self) -> None:
+        """Refresh the index at each complete tick, for ever."""
+        while True:
+            await self._marked.wait()
+            self._marked.clear()
+            tick = min(self._markers)
+            if tick > self.tick:
+                await self.refresh(tick, self._as_of_ms[tick])
+
+    async def refresh(self, tick: int, as_of_ms: int) -> None:
+        """Refresh in slices, giving the loop back between them, one refresh after the other; never back to an
+        older tick."""
+        async with self._one:
+            if tick < self.tick:
+                return
+            for _ in self.index.refreshing(tick, as_of_ms):
+                await asyncio.sleep(0)
+            self.tick, self.as_of_ms = tick, as_of_ms
+        self._as_of_ms = {t: at for t, at in self._as_of_ms.items() if t > tick}
+        self._refreshed.set()
+        log.debug("item index refreshed", tick=tick, items=len(self.index))
+
+    async def reached(self, tick: int) -> None:
+        """Until the index has been refreshed at `tick` or later."""
+        while self.tick < tick:
+            self._refreshed.clear()
+            await self._refreshed.wait()
+
+    def live(self, fps: U64) -> NDArray[np.bool_]:
+        """bool[k]: which items are live."""
+        return self.index.lookup(fps) >= 0

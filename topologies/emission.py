@@ -1,0 +1,263 @@
+"""Emission (6, 11): who is due is ranked in slices and written to Redis, as fast as the budget allows.
+
+Redis that does not answer stops emission, never ingest: users stay due, coalesced, and the feeds are ranked
+again from what is true then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arena import ArenaFull
+from models.due import Due, DueQueue, Reason
+from models.fingerprint import FP48
+from models.verbs import Role
+from streams.checkpoint import ShardLost
+from streams.feeds import FeedWriter, Outcome
+from streams.health import Health
+from streams.log import logger
+from streams.metrics import Metrics
+from streams.redis_link import RedisUnavailableError
+from streams.shard import Shard
+from streams.store import StoreClosed
+from streams.transport import ShardTable
+from topologies.catalogue import Catalogue
+from topologies.clock import StreamClock
+from topologies.feed_making import FeedMaker, MadeFeed
+from topologies.heartbeat import caught_up
+from topologies.served import ServedLog
+from topologies.user_shard import Signals, UserShard
+
+U64 = NDArray[np.uint64]
+IDLE_S = 0.002
+PARTITION_BYTES = 2
+ROUND_SLICES = 4
+"""Slices ranked before one write: a loop busy with ingest gives few turns, and a write takes several."""
+REASONS: dict[int, Reason] = {
+    Role.EXPOSURE: Reason.VISIT,
+    Role.WEAK: Reason.VISIT,
+    Role.STRONG: Reason.EXPLICIT,
+    Role.NEGATIVE: Reason.NEGATIVE,
+    Role.GRAPH: Reason.EXPLICIT,
+    Role.UNDO: Reason.EXPLICIT,
+}
+
+log = logger(__name__)
+UserShards = ShardTable[UserShard]
+Parts = list[tuple[Shard[UserShard], list[bytes]]]
+
+
+def due_key(partition: int, user: bytes) -> bytes:
+    """Users of all shards stand in one queue, under their partition and id."""
+    return partition.to_bytes(PARTITION_BYTES, "big") + user
+
+
+def slices(parts: Parts, users_max: int) -> Iterator[Parts]:
+    """Cut into parts of at most `users_max` users together."""
+    held: Parts = []
+    room = users_max
+    for shard, users in parts:
+        while users:
+            held.append((shard, users[:room]))
+            room, users = room - len(users[:room]), users[room:]
+            if not room:
+                yield held
+                held, room = [], users_max
+    if held:
+        yield held
+
+
+@dataclass(slots=True)
+class Emission:
+    """The due queue and the loop that empties it. `active_ms`: who did nothing for longer gets no feed."""
+
+    users: UserShards
+    catalogue: Catalogue
+    maker: FeedMaker
+    writer: FeedWriter
+    served: ServedLog
+    clock: StreamClock
+    metrics: Metrics
+    health: Health
+    due: DueQueue[bytes]
+    users_max: int
+    active_ms: int
+    _record_ms: dict[bytes, int] = field(default_factory=dict)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    # -- who is due -----------------------------------------------------------------------------------
+
+    def signalled(self, shard: Shard[UserShard], signals: Signals) -> None:
+        """Users who did something that changes their feed."""
+        now_ms, prefix = self._now_ms(), due_key(shard.partition, b"")
+        users = shard.state.rows.arena.ids.keys_at(signals.slots)
+        for user, role, record_ms in zip(
+            users, signals.role.tolist(), signals.record_ms.tolist(), strict=True
+        ):
+            key = prefix + user
+            if self.due.mark(key, REASONS[role], now_ms, now_ms):
+                self._record_ms.setdefault(key, record_ms)
+
+    def items_came(self, fps: U64) -> None:
+        """New items make the active followers of their authors due."""
+        if not self.users.shards:
+            return
+        index = self.catalogue.index
+        slots = index.lookup(fps)
+        authors = np.unique(index.author[slots[slots >= 0]])
+        fp48s = (index.author_fp[authors] & FP48).tolist()
+        as_of_ms = self.as_of_ms()
+        for shard in self.users.shards.values():
+            for fp48 in fp48s:
+                followers = shard.state.rows.followers.of(fp48)
+                if followers is not None and followers.size:
+                    self._follower_due(shard, followers, as_of_ms)
+
+    def _follower_due(self, shard: Shard[UserShard], slots: NDArray[np.uint32], as_of_ms: int) -> None:
+        arena = shard.state.rows.arena
+        newest = arena.rows["newest_ms"][slots]
+        now_ms = self._now_ms()
+        prefix, users = due_key(shard.partition, b""), arena.ids.keys_at(slots.astype(np.int64))
+        for user, at_ms in zip(users, newest.tolist(), strict=True):
+            if at_ms > as_of_ms - self.active_ms:
+                key = prefix + user
+                self.due.mark(key, Reason.NEW_ITEM, now_ms, now_ms - (as_of_ms - at_ms))
+
+    def mark(self, partition: int, users: Sequence[bytes], reason: Reason, idle_ms: Sequence[int]) -> None:
+        """Users that a census found: missing, stale."""
+        now_ms = self._now_ms()
+        for user, idle in zip(users, idle_ms, strict=True):
+            self.due.mark(due_key(partition, user), reason, now_ms, now_ms - idle)
+
+    # -- the loop -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Rank and write, for ever."""
+        while True:
+            popped = self.due.pop(self.users_max * ROUND_SLICES, self._now_ms())
+            self.metrics.due_users.set(len(self.due))
+            if not popped:
+                await asyncio.sleep(IDLE_S)
+                continue
+            parts = self._by_shard(popped)
+            if parts:
+                await self.emit_all(parts, self.as_of_ms())
+            for due in popped:  # of a shard that has gone: its next owner looks after them
+                self._record_ms.pop(due.user, None)
+            await asyncio.sleep(0)
+
+    def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
+        """The due users of each shard that is still at work here."""
+        found: dict[int, list[bytes]] = {}
+        for due in popped:
+            partition = int.from_bytes(due.user[:PARTITION_BYTES], "big")
+            found.setdefault(partition, []).append(due.user[PARTITION_BYTES:])
+        shards = self.users.shards
+        return [(shards[p], users) for p, users in found.items() if p in shards and not shards[p].closed]
+
+    async def emit(self, shard: Shard[UserShard], users: list[bytes], as_of_ms: int) -> int:
+        """As `emit_all`, for up to 16 users of one shard."""
+        return await self.emit_all([(shard, users)], as_of_ms)
+
+    async def emit_all(self, parts: Parts, as_of_ms: int) -> int:
+        """Rank users at `as_of_ms` on every surface, in slices, write all in one go; returns feeds written.
+
+        Nothing happens for a shard that was given up meanwhile.
+        """
+        async with self._one:
+            return await self._emit(parts, as_of_ms)
+
+    async def _emit(self, parts: Parts, as_of_ms: int) -> int:
+        made: list[MadeFeed] = []
+        for slice_ in slices(parts, self.users_max):
+            states = [(shard.state, users) for shard, users in await self._resident(slice_)]
+            with self.metrics.stage("rank"):
+                made += self.maker.make_all(states, self.catalogue.tick, as_of_ms)
+            for state, users in states:
+                state.rows.was_ranked(users, as_of_ms)
+            await asyncio.sleep(0)
+        started = time.perf_counter()
+        outcomes = await self.writer.write_patiently([m.feed for m in made], self.redis_waits)
+        self.redis_answers()
+        self.metrics.spent("emit", time.perf_counter() - started)
+        self._account(parts, made, outcomes)
+        await self._log(parts, made, outcomes)
+        return sum(outcome in (Outcome.WRITTEN, Outcome.ALREADY) for outcome in outcomes)
+
+    async def _log(self, parts: Parts, made: list[MadeFeed], outcomes: list[Outcome]) -> None:
+        """The served log of each shard's users."""
+        partition_of = {user.decode(): shard.partition for shard, users in parts for user in users}
+        for shard, _ in parts:
+            own = [i for i, one in enumerate(made) if partition_of[one.feed.user] == shard.partition]
+            await self.served.send(shard.partition, [made[i] for i in own], [outcomes[i] for i in own])
+
+    async def _resident(self, parts: Parts) -> Parts:
+        """Bring users of shards that are still ours into memory; all are there at once when it returns.
+
+        Where memory is full, what pins it is committed and flushed first.
+        """
+        while True:
+            parts = [(shard, users) for shard, users in parts if not shard.closed]
+            for shard, users in parts:
+                try:
+                    self._make_resident(shard, users)
+                except ArenaFull as full:
+                    log.debug("checkpoint and flush before ranking", partition=shard.partition, why=str(full))
+                    break
+            else:
+                return parts
+            try:
+                await shard.flush_now()
+            except (ShardLost, StoreClosed) as gone:
+                log.debug("not ranked: the shard was lost", partition=shard.partition, why=str(gone))
+                parts = [part for part in parts if part[0] is not shard]
+
+    @staticmethod
+    def _make_resident(shard: Shard[UserShard], users: list[bytes]) -> None:
+        read: dict[bytes, bytes | None] = {}
+        wanted = shard.state.rows.make_resident(users)
+        while wanted:
+            read |= zip(wanted, shard.store.get_many(wanted), strict=True)
+            wanted = shard.state.rows.make_resident(users, read)
+
+    def _account(self, parts: Parts, made: list[MadeFeed], outcomes: list[Outcome]) -> None:
+        now_ms, metrics = time.time_ns() // 1_000_000, self.metrics
+        for key in (due_key(shard.partition, user) for shard, users in parts for user in users):
+            record_ms = self._record_ms.pop(key, None)
+            if record_ms is not None:
+                metrics.event_to_redis.observe(max(0, now_ms - record_ms) / 1_000)
+        for one, outcome in zip(made, outcomes, strict=True):
+            metrics.add(metrics.feeds, 1, one.feed.surface, outcome.value)
+            metrics.add_each(metrics.served_items, one.sources)
+            metrics.add_each(metrics.dropped_items, one.ranked.dropped)
+            metrics.add_each(metrics.candidates, one.ranked.candidates)
+            metrics.add_each(metrics.source_failures, dict.fromkeys(one.ranked.failed, 1))
+
+    def redis_waits(self, error: RedisUnavailableError) -> None:
+        """Redis did not answer: one line per outage, the rest is for monitors."""
+        if "redis" not in self.health.reasons:
+            log.warning("Redis does not answer; ingest goes on, feeds wait", why=str(error))
+        self.metrics.redis_up.set(0)
+        self.metrics.redis_errors.inc()
+        self.health.not_ready("redis", str(error))
+
+    def redis_answers(self) -> None:
+        """Redis took what it was given."""
+        if "redis" in self.health.reasons:
+            log.info("Redis answers again")
+        self.metrics.redis_up.set(1)
+        self.health.ready("redis")
+
+    def as_of_ms(self) -> int:
+        """The time to rank at: wall clock once every shard of this worker is caught up."""
+        return self.clock.as_of_ms(caught_up(self.users))
+
+    @staticmethod
+    def _now_ms() -> int:
+        return time.monotonic_ns() // 1_000_000

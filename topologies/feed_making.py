@@ -1,0 +1,194 @@
+"""From rows to feeds as they are stored (7 to 11): a slice of users ranked on every surface, and encoded.
+
+What an item says of itself and why it is there are encoded once and kept; a feed joins those parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.candidates import SOURCE_NAMES
+from models.context import UserBatch
+from models.item_index import ItemIndex
+from models.policy import Policy
+from models.ranked_feed import RankedFeed
+from models.ranker import Ranker
+from streams.feeds import FeedToWrite
+from topologies.user_shard import UserShard
+from wire.chunks import Entries, item_part, reason_part
+from wire.version import Version
+
+I64 = NDArray[np.int64]
+PARTS_KEPT_MAX = 200_000
+FEED_TOPICS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MadeFeed:
+    """A feed to write and what it was made of. `ids`: item ids of its entries."""
+
+    feed: FeedToWrite
+    ranked: RankedFeed
+    ids: Sequence[str]
+
+    @property
+    def sources(self) -> Counter[str]:
+        """Entries by their first source."""
+        counts = np.bincount(self.ranked.source, minlength=len(SOURCE_NAMES)).tolist()
+        return Counter(dict(zip(SOURCE_NAMES, counts, strict=False)))
+
+    def record(self) -> bytes:
+        """The record in the served log; docs/wire.md lists its fields."""
+        ranked = self.ranked
+        version = Version.parse(ranked.version)
+        explored = np.flatnonzero(ranked.explored)
+        record = {
+            "actor": self.feed.user,
+            "surface": ranked.surface,
+            "version": ranked.version,
+            "position": version.position,
+            "tick": version.tick,
+            "as_of_ms": ranked.as_of_ms,
+            "seed": str(ranked.seed),
+            "policy": ranked.policy,
+            "model": ranked.model,
+            "items": list(self.ids),
+            "scores": ranked.scores,
+            "sources": ranked.sources.astype(np.int64),
+            "changed": ranked.changed.astype(np.int64),
+            "explored": explored,
+            "propensities": ranked.propensity[explored],
+            "dropped": ranked.dropped,
+            "candidates": ranked.candidates,
+            "failed": sorted(ranked.failed),
+        }
+        if ranked.features is not None and ranked.featured is not None:
+            record["featured"] = ranked.featured
+            record["features"] = ranked.features.astype(np.int64)
+        return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+@dataclass(slots=True)
+class FeedMaker:
+    """`generation`: of the versions; it grows at every promote and rollback."""
+
+    policy: Policy
+    index: ItemIndex
+    seed: int
+    generation: int = 1
+    ranker: Ranker = field(init=False)
+    _parts: dict[int, bytes] = field(default_factory=dict)
+    _reasons: dict[tuple[int, int], bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.ranker = Ranker(self.policy, self.index, self.seed)
+
+    def make(self, state: UserShard, users: list[bytes], tick: int, as_of_ms: int) -> list[MadeFeed]:
+        """Feeds of up to 16 users of one shard; see `make_all`."""
+        return self.make_all([(state, users)], tick, as_of_ms)
+
+    def make_all(
+        self, parts: Sequence[tuple[UserShard, list[bytes]]], tick: int, as_of_ms: int
+    ) -> list[MadeFeed]:
+        """Feeds of up to 16 users of any shards (rows in memory; others are left out) on every surface.
+
+        One slice is ranked at once: a user alone costs five times as much as one of sixteen.
+        """
+        there = []
+        for state, users in parts:
+            slots, _ = state.rows.arena.lookup(users)
+            known = [user for user, slot in zip(users, slots.tolist(), strict=True) if slot >= 0]
+            if known:
+                there.append((state, known, slots[slots >= 0]))
+        if not there:
+            return []
+        batch = self._batch(there)
+        versions = [
+            str(Version(self.generation, state.position, max(tick, 0), as_of_ms))
+            for state, known, _ in there
+            for _ in known
+        ]
+        made: list[MadeFeed] = []
+        for surface in self.policy.surfaces:
+            feeds = self.ranker.rank(batch, surface, versions, as_of_ms)
+            made += map(self._made, feeds)
+        return made
+
+    def _batch(self, there: list[tuple[UserShard, list[bytes], I64]]) -> UserBatch:
+        users = [user for _, known, _ in there for user in known]
+        rows = np.concatenate([state.rows.arena.rows[slots] for state, _, slots in there])
+        seen = [state.rows.seen.entries(slot) for state, _, slots in there for slot in slots.tolist()]
+        graph = [state.rows.graphs.get(slot) for state, _, slots in there for slot in slots.tolist()]
+        return UserBatch.of(users, rows, seen, graph, self.index, self.policy.verbs)
+
+    def _made(self, ranked: RankedFeed) -> MadeFeed:
+        items = ranked.items.tolist()
+        entries = Entries(
+            [self._part(item) for item in items],
+            ranked.scores.tolist(),
+            [
+                self._reason(ranked, *code)
+                for code in zip(ranked.source.tolist(), ranked.reason.tolist(), strict=True)
+            ],
+        )
+        feed = FeedToWrite(
+            ranked.user.decode(),
+            ranked.surface,
+            ranked.version,
+            ranked.as_of_ms,
+            ranked.as_of_ms + self.policy.feed.stale_after_s * 1_000,
+            ranked.policy,
+            ranked.model,
+            entries,
+            self._topics(ranked.items),
+        )
+        ids = self.index.ids
+        return MadeFeed(feed, ranked, [ids[item] for item in items])
+
+    def _topics(self, items: I64) -> tuple[str, ...]:
+        """The topics that the feed's entries carry most often (equal ones by id), for after its end."""
+        topics, counts = np.unique(self.index.topics[items], return_counts=True)
+        ids = self.index.topic_ids
+        named = [(-n, ids[t]) for t, n in zip(topics.tolist(), counts.tolist(), strict=True) if t >= 0]
+        return tuple(name for _, name in sorted(named)[:FEED_TOPICS])
+
+    def _part(self, item: int) -> bytes:
+        part = self._parts.get(item)
+        if part is None:
+            if len(self._parts) >= PARTS_KEPT_MAX:
+                self._parts.clear()
+            part = self._parts[item] = entry_of(self.index, item)
+        return part
+
+    def _reason(self, ranked: RankedFeed, source: int, code: int) -> bytes:
+        part = self._reasons.get((source, code))
+        if part is None:
+            part = reason_part(SOURCE_NAMES[source], ranked.explainer.texts(code))
+            self._reasons[source, code] = part
+        return part
+
+    def forget(self, items: Iterable[int]) -> None:
+        """These slots hold other items, or items that say something else of themselves."""
+        for item in items:
+            self._parts.pop(item, None)
+
+
+def entry_of(index: ItemIndex, item: int) -> bytes:
+    """What an item says of itself in an entry."""
+    topics = tuple(index.topic_ids[t] for t in index.topics[item].tolist() if t >= 0)
+    author = index.author_ids[int(index.author[item])]
+    return item_part(index.ids[item], author, int(index.created_ms[item]), index.title[item], topics)
+
+
+def plain_entries(index: ItemIndex, items: NDArray[np.int32], source: str) -> Entries:
+    """Entries that are there for one reason, best first, with their rank as the score."""
+    live = [item for item in items.tolist() if index.live[item]]
+    reason = reason_part(source, (source.replace("_", " "),))
+    scores = [float(score) for score in range(len(live), 0, -1)]
+    return Entries([entry_of(index, item) for item in live], scores, [reason] * len(live))

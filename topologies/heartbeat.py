@@ -1,0 +1,101 @@
+"""What moves with time and not with records (4, 6): watermarks, ticks, bad items, stale feeds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from streams.loop_watch import Progress
+from streams.metrics import Metrics
+from streams.shard import Shard
+from streams.transport import ShardTable
+from topologies.catalogue import Catalogue
+from topologies.clock import StreamClock
+from topologies.item_shard import ItemShard
+from topologies.settlement import SettleRequest
+from topologies.ticks import NEVER
+from topologies.user_shard import UserShard
+
+BEAT_S = 0.1
+CAUGHT_UP_RECORDS = 1_000
+"""A shard with less lag than this counts as caught up: under steady traffic it never is to the record."""
+
+
+def caught_up(shards: ShardTable[UserShard]) -> bool:
+    """Whether this worker has shards and every one is at the end of its partition, or nearly."""
+    return bool(shards.shards) and all(s.lag <= CAUGHT_UP_RECORDS for s in shards.shards.values())
+
+
+def now_ms() -> int:
+    """The clock of the beats: it never goes back."""
+    return time.monotonic_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class Heartbeat:
+    """Beats ten times a second. `request`: what `feedrank settle` asked for last, as of `asked_ms` (of the
+    clock of the beats): until that is known, no tick closes by grace."""
+
+    users: ShardTable[UserShard]
+    items: ShardTable[ItemShard]
+    catalogue: Catalogue
+    clock: StreamClock
+    metrics: Metrics
+    progress: Progress
+    request: SettleRequest | None = None
+    asked_ms: int = NEVER
+    _stood: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Beat, for ever."""
+        while True:
+            self.beat(now_ms())
+            await asyncio.sleep(BEAT_S)
+
+    def asked(self, request: SettleRequest | None, now_ms: int) -> None:
+        """What is asked for at `now_ms`."""
+        self.request, self.asked_ms = request, now_ms
+
+    def beat(self, now_ms: int) -> None:
+        """One beat at `now_ms`: grace and pace of ticks depend on it."""
+        for shard in self.users.shards.values():
+            self._watermark(shard)
+        for items in self.items.shards.values():
+            self._tick(items, now_ms)
+
+    def _watermark(self, shard: Shard[UserShard]) -> None:
+        state = shard.state
+        at_ms = self.clock.watermark_ms(state.stream_ms, shard.lag == 0)
+        request = self.request
+        if request is not None and state.position >= request.ends.get(shard.partition, 0):
+            at_ms = max(at_ms, request.as_of_ms)
+        state.watermark_ms = max(state.watermark_ms, at_ms)
+        self._standing(shard)
+        self.metrics.set(self.metrics.stream_time, state.stream_ms / 1_000, shard.partition)
+        self.metrics.set(self.metrics.rows, len(state.rows.arena), "users", shard.partition)
+        self.metrics.set(self.metrics.arena, state.rows.back.pending, "unflushed", shard.partition)
+
+    def _tick(self, shard: Shard[ItemShard], now_ms: int) -> None:
+        state, catalogue = shard.state, self.catalogue
+        state.gate.strict = self.request.tick if self.request is not None else None
+        state.gate.asked_ms = self.asked_ms
+        for partition, next_offset in catalogue.items_next.items():
+            if partition % catalogue.partitions == shard.partition:
+                state.set_aside(partition, catalogue.bad_items[partition], next_offset)
+        state.close_tick(now_ms)
+        if state.publishes:
+            shard.checkpoints.cut_soon()
+        self._standing(shard)
+        self.metrics.set(self.metrics.rows, len(state.arena), "items", shard.partition)
+
+    def _standing(self, shard: Shard[Any]) -> None:
+        """Lag and position, for monitors and for the watchdog."""
+        topic, partition, metrics = shard.topic, shard.partition, self.metrics
+        moved = shard.next_offset - self._stood.get((topic, partition), shard.next_offset)
+        self._stood[topic, partition] = shard.next_offset
+        self.progress.moved(topic, partition, max(moved, 0), "applying")
+        self.progress.lag(topic, partition, shard.lag)
+        metrics.set(metrics.lag, shard.lag, topic, partition)
+        metrics.set(metrics.position, shard.next_offset, topic, partition)

@@ -1,0 +1,197 @@
+"""Ingest (1 to 4): a slice of one partition decoded, its rows brought into memory, the step applied.
+
+These are the only lines between Kafka's bytes and the pure steps of the shards. Whatever a record holds, it
+ends as applied or as a dead letter; what is not the record's fault waits and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from models.arena import ArenaFull
+from models.columns import ActivityColumns
+from models.item_deltas import Deltas
+from models.users import Plan
+from streams.batch import RecordBatch
+from streams.codec import Decoder, SchemaPending
+from streams.dead_letters import DeadLetter
+from streams.errors import ExitCode, OperatorError
+from streams.health import Health
+from streams.log import logger
+from streams.metrics import Metrics
+from streams.registry import Registry
+from streams.shard import Shard
+from topologies.clock import StreamClock
+from topologies.item_shard import ItemShard
+from topologies.user_shard import Signals, UserShard
+
+ITEMS_WAIT_S = 10.0
+CHECKPOINT_ROWS_MAX = 40_000
+"""A shard with more dirty user rows waits for a checkpoint: no transaction grows past its time-out."""
+
+log = logger(__name__)
+
+
+class ItemsReader(Protocol):
+    """The reader behind the item index."""
+
+    async def caught_up(self, timeout_s: float | None = None) -> None: ...
+
+
+@dataclass(slots=True)
+class UserIngest:
+    """Applies activities to user shards; `registry` is None where the schemas are bundled."""
+
+    decoder: Decoder
+    registry: Registry | None
+    items: ItemsReader
+    signalled: Callable[[Shard[UserShard], Signals], None]
+    clock: StreamClock
+    metrics: Metrics
+    health: Health
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _known_to: dict[int, int] = field(default_factory=dict)
+    """By partition: the items of all activities before this offset are in the index, if there are any."""
+
+    async def apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
+        """Apply one slice to its shard.
+
+        Shards take turns, one slice in each round of the loop: checkpoints and fetches come in between.
+        """
+        if shard.state.rows.arena.dirty_rows() >= CHECKPOINT_ROWS_MAX:
+            await shard.cut_now()
+        async with self._turn:
+            await self._apply(shard, batch)
+            await asyncio.sleep(0)
+
+    async def _apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
+        self.metrics.batch.observe(len(batch))
+        columns, dead = await self._decoded(batch)
+        state = shard.state
+        for letter in dead:
+            self.metrics.add(self.metrics.dead_letters, 1, letter.reason.value)
+            log.debug("dead letter", partition=letter.partition, offset=letter.offset, why=letter.message)
+        if not len(columns):
+            state.pass_over(dead, batch.next_offset)
+            return
+        planned = await self._planned(shard, columns, batch.next_offset)
+        started = time.perf_counter()
+        applied, signals = state.apply(columns, planned, dead, batch.next_offset)
+        self.metrics.spent("apply", time.perf_counter() - started)
+        self.clock.advance(state.stream_ms)
+        duplicates = int(applied.duplicate.sum())
+        add, activities = self.metrics.add, self.metrics.activities
+        add(activities, len(columns) - duplicates, "applied")
+        add(activities, duplicates, "duplicate")
+        add(activities, applied.undone, "undone")
+        add(activities, applied.late, "late")
+        add(activities, len(dead), "dead")
+        self.signalled(shard, signals)
+
+    async def _decoded(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
+        while True:
+            try:
+                with self.metrics.stage("decode"):
+                    return self.decoder.decode(
+                        batch.topic,
+                        batch.partition,
+                        batch.offsets,
+                        batch.timestamps_ms,
+                        batch.keys,
+                        batch.values,
+                    )
+            except SchemaPending as pending:
+                assert self.registry is not None
+                await self.registry.fetch(pending.schema_ids)
+
+    async def _planned(self, shard: Shard[UserShard], columns: ActivityColumns, next_offset: int) -> Plan:
+        """The plan of a slice whose rows are in memory and whose items are known, as far as they exist.
+
+        After the last await, rows are made resident once more: nothing lies between that and the apply.
+        """
+        state = shard.state
+        while True:
+            try:
+                self._make_resident(shard, columns.keys)
+            except ArenaFull as full:
+                self._demand_room(shard, columns.keys)
+                log.info("checkpoint and flush: memory is full", partition=shard.partition, why=str(full))
+                await shard.flush_now()
+                continue
+            planned = state.plan(columns)
+            known = next_offset <= self._known_to.get(shard.partition, 0)
+            if known or not state.needs_items(planned):
+                return planned
+            await self._items_caught_up(shard, next_offset)
+
+    async def _items_caught_up(self, shard: Shard[UserShard], next_offset: int) -> None:
+        """Let the index reach what the items topic holds now: items come before activities on them, so
+        whatever is unknown then, of all activities that are in the log by now, does not exist."""
+        there = max(next_offset, shard.highwater)
+        try:
+            await self.items.caught_up(ITEMS_WAIT_S)
+        except TimeoutError as error:
+            log.warning("ingest waits for the items topic", partition=shard.partition, why=str(error))
+        else:
+            self._known_to[shard.partition] = there
+
+    @staticmethod
+    def _demand_room(shard: Shard[UserShard], keys: list[bytes]) -> None:
+        """Raises OperatorError when one slice alone is more than memory may hold: waiting would not help."""
+        users, rows_max = len(set(keys)), shard.state.rows.rows_max
+        if users > rows_max:
+            raise OperatorError(
+                f"{shard.topic} partition {shard.partition}: a slice has {users} users, memory is for "
+                f"{rows_max} rows; raise ARENA_ROWS_MAX or lower INGEST_RECORDS_MAX",
+                ExitCode.USAGE,
+            )
+
+    @staticmethod
+    def _make_resident(shard: Shard[UserShard], keys: list[bytes]) -> None:
+        read: dict[bytes, bytes | None] = {}
+        wanted = shard.state.rows.make_resident(keys)
+        while wanted:
+            read |= zip(wanted, shard.store.get_many(wanted), strict=True)
+            wanted = shard.state.rows.make_resident(keys, read)
+
+
+@dataclass(slots=True)
+class ItemIngest:
+    """Applies item deltas to item shards."""
+
+    items: ItemsReader
+    metrics: Metrics
+
+    async def apply(self, shard: Shard[ItemShard], batch: RecordBatch) -> None:
+        """Apply one slice to its shard."""
+        state = shard.state
+        deltas = state.decode(batch.values)
+        if not deltas:
+            state.position = batch.next_offset
+            return
+        wanted = await self._absent(shard, deltas)
+        if wanted:
+            found = zip(wanted, shard.store.get_many(wanted), strict=True)
+            state.load({key: value for key, value in found if value is not None})
+        with self.metrics.stage("deltas"):
+            state.apply(deltas, batch.next_offset)
+
+    async def _absent(self, shard: Shard[ItemShard], deltas: list[Deltas]) -> list[bytes]:
+        try:
+            return shard.state.absent(deltas)
+        except ArenaFull as full:
+            log.info("checkpoint and flush: memory is full", partition=shard.partition, why=str(full))
+        await shard.flush_now()
+        await self.items.caught_up()
+        try:
+            return shard.state.absent(deltas, dead_leave=True)
+        except ArenaFull as full:
+            raise OperatorError(
+                f"{shard.topic} partition {shard.partition}: {full}. So many items had activities in the "
+                "last 8 days; raise ITEMS_LIVE_MAX",
+                ExitCode.USAGE,
+            ) from full

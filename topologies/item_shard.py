@@ -1,0 +1,295 @@
+"""State of one partition of item deltas (4): item rows, the senders' watermarks, and what a tick publishes.
+
+Published records travel in the checkpoint's transaction, a tick's marker last, so that whoever has read the
+markers of all partitions has the statistics of that tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.arena import Arena, ArenaFull
+from models.item_deltas import Deltas, decode
+from models.items import DERIVED, ITEM_ROW, apply_deltas, derive, next_change_ms
+from models.writeback import WriteBack
+from streams.dead_letters import DeadLetter
+from streams.durable import POSITION_KEY, Cut, Message, Row
+from streams.errors import ExitCode, OperatorError
+from topologies.item_keys import fps_of, keys_of, spoken_of
+from topologies.item_marks import ItemMarks
+from topologies.ticks import TickGate
+from wire.names import Namespace
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+ROW_FORMAT = 1
+MARKER_KEY = b"!tick"
+PUBLISH_RECORDS_MAX = 20_000
+"""Of one checkpoint: a tick with more (the first after a start) is spread over several."""
+EVICT_SHARE = 8
+ASLEEP_MS = 8 * 86_400_000
+"""Rows without a count so long before a tick change no more by themselves: the longest window is over."""
+
+
+def _nobody(fps: U64) -> NDArray[np.bool_]:
+    return np.zeros(fps.size, np.bool_)
+
+
+@dataclass(slots=True)
+class ItemShard:
+    """One shard of item statistics. `gate` decides when ticks close; time is passed in."""
+
+    names: Namespace
+    partition: int
+    gate: TickGate
+    rows_max: int
+    arena: Arena = field(init=False)
+    back: WriteBack = field(default_factory=WriteBack)
+    position: int = 0
+    number: int = 0
+    resident: bool = False
+    items_next: dict[int, int] = field(default_factory=dict)
+    """By partition of `items` that this shard answers for: up to where bad items are dead letters."""
+    live: Callable[[U64], NDArray[np.bool_]] = _nobody
+    """bool[k]: which items readers can see."""
+    _marks: ItemMarks = field(init=False)
+    _closing: int | None = None
+    _ticked: bool = False
+    _unpublished: list[Message] = field(default_factory=list)
+    _letters: list[Message] = field(default_factory=list)
+    _committed_position: int = -1
+
+    def __post_init__(self) -> None:
+        self.arena = Arena(ITEM_ROW, b"i", self.rows_max)
+        self._marks = ItemMarks(self.rows_max)
+
+    # -- deltas in -------------------------------------------------------------------------------------
+
+    def decode(self, values: Sequence[bytes | None]) -> list[Deltas]:
+        """Messages of one fetch. Raises OperatorError for one that no worker of this namespace wrote."""
+        try:
+            found = [decode(value) for value in values if value is not None]
+        except ValueError as error:
+            raise self._foreign(str(error)) from error
+        for one in found:
+            if one.sender >= self.gate.senders:
+                raise self._foreign(f"activities have {self.gate.senders} partitions, not {one.sender + 1}")
+        return found
+
+    def _foreign(self, what: str) -> OperatorError:
+        return OperatorError(
+            f"{self.names.item_deltas} partition {self.partition}, from offset {self.position}: {what}. Stop "
+            "whatever else writes there, then rebuild into a new namespace (docs/operations.md)",
+            ExitCode.TOPICS_WRONG,
+        )
+
+    def absent(self, deltas: Iterable[Deltas], dead_leave: bool = False) -> list[bytes]:
+        """Make rows for new items, and name the keys (tagged) to read from RocksDB first.
+
+        Raises ArenaFull before any is made. `dead_leave`: rows of items that are not live may leave memory
+        before their windows expire; the item index must hold all that the items topic does.
+        """
+        keys = keys_of(spoken_of(deltas))
+        slots, missing = self.arena.lookup(keys)
+        wanted = [keys[i] for i in missing.tolist()]
+        self._make_room(len(wanted), slots[slots >= 0], dead_leave)
+        self.arena.insert(wanted)
+        if self.resident:
+            return []
+        held = {key: value for key in wanted if (value := self.back.find(b"i" + key)) is not None}
+        self.load({b"i" + key: value for key, value in held.items()})
+        return [b"i" + key for key in wanted if key not in held]
+
+    def load(self, found: Mapping[bytes, bytes]) -> None:
+        """Rows that RocksDB had (tagged key -> bytes). All are published at the next tick: cheaper than to
+        remember which of them were."""
+        if found:
+            self._marks.touch(self.arena.restore({key[1:]: value for key, value in found.items()}))
+
+    def wake(self, rows: Sequence[Row]) -> None:
+        """Rows (tagged) that this owner finds at its start: those that change with time, or may have changed
+        since the last tick, come into memory and are published at the next one.
+
+        Raises OperatorError when they do not fit.
+        """
+        stored = [(key, value) for key, value in rows if value is not None]
+        newest_ms = [int.from_bytes(value[:8], "little") for _, value in stored]  # a row's first field
+        floor_ms = self._asleep_before_ms()
+        try:
+            self.load(dict(row for row, ms in zip(stored, newest_ms, strict=True) if ms >= floor_ms))
+        except ArenaFull as full:
+            raise OperatorError(
+                f"{self.names.item_deltas} partition {self.partition}: {full}. So many items had activities "
+                "in the last 8 days; raise ITEMS_LIVE_MAX",
+                ExitCode.USAGE,
+            ) from full
+
+    def _asleep_before_ms(self) -> int:
+        return self.gate.closed * self.gate.tick_ms - ASLEEP_MS
+
+    def _make_room(self, wanted: int, keep: I64, dead_leave: bool) -> None:
+        over = len(self.arena) + wanted - self.rows_max
+        if over <= 0:
+            return
+        waiting = np.flatnonzero(self._marks.waiting(self.arena.top))
+        if dead_leave:
+            waiting = waiting[self.live(fps_of(self.arena.ids.keys_at(waiting)))]
+        gone = self.arena.evict(max(over, self.rows_max // EVICT_SHARE), np.union1d(keep, waiting))
+        if gone.size:
+            self.resident = False
+            self._marks.forget(gone)
+
+    def apply(self, deltas: Sequence[Deltas], next_offset: int) -> int:
+        """Apply messages (their rows must be here); returns how many rows changed."""
+        changed, fps = 0, spoken_of(deltas)
+        places = self.arena.lookup(keys_of(fps))[0]
+        for one in deltas:
+            cells, engagers = (places[np.searchsorted(fps, some)] for some in (one.cell_fp, one.engager_fp))
+            slots = apply_deltas(self.arena.rows, cells, engagers, one)
+            self.arena.touch(slots)
+            self._marks.touch(slots)
+            self.gate.heard(one.sender, one.watermark_ms)
+            changed += slots.size
+        self.position = next_offset
+        return changed
+
+    # -- ticks out -------------------------------------------------------------------------------------
+
+    @property
+    def publishes(self) -> bool:
+        """Whether records or a marker wait for a checkpoint."""
+        return bool(self._unpublished)
+
+    def close_tick(self, now_ms: int) -> int | None:
+        """Close the newest tick that may close, or go on with it: queue records that differ from what was
+        published, as many as fit into one checkpoint. Returns the tick once its marker is queued, last."""
+        if self._unpublished:
+            return None
+        if self._closing is None:
+            self._closing = self.gate.closable(now_ms)
+            if self._closing is None:
+                return None
+            self._marks.begin(self.arena.top, self._closing * self.gate.tick_ms)
+        tick, as_of_ms = self._closing, self._closing * self.gate.tick_ms
+        slots = self._marks.take(PUBLISH_RECORDS_MAX)
+        self._marks.expire(slots, self._publish(slots, tick, as_of_ms))
+        if self._marks.closing:
+            return None
+        marker = orjson.dumps({"tick": tick, "as_of_ms": as_of_ms})
+        self._unpublished.append(Message(self.names.item_features, self.partition, MARKER_KEY, marker))
+        self.gate.close(tick, now_ms)
+        self._closing, self._ticked = None, True
+        return tick
+
+    def _publish(self, slots: I64, tick: int, as_of_ms: int) -> I64:
+        """Queue the records of these rows; returns when each changes next by itself (int64[k])."""
+        rows = self.arena.rows[slots]
+        block, size = derive(rows, tick, as_of_ms).tobytes(), DERIVED.itemsize
+        topic, partition = self.names.item_features, self.partition
+        self._unpublished += [
+            Message(topic, partition, key, block[i * size : (i + 1) * size])
+            for i, key in enumerate(self.arena.ids.keys_at(slots))
+        ]
+        return next_change_ms(rows, as_of_ms)
+
+    def _publish_asleep(self, cut: I64) -> None:
+        """Rows that a restart would not wake are published with the checkpoint that commits their change
+        (after a tick: with the next one), so that none is forgotten between a change and its tick."""
+        if self.gate.closed < 0:
+            return
+        slots = self._marks.touched(self.arena.top) if self._ticked else cut
+        asleep = slots[self.arena.rows["newest_ms"][slots] < self._asleep_before_ms()]
+        self._ticked = False
+        if asleep.size:
+            self._publish(asleep, self.gate.closed, self.gate.closed * self.gate.tick_ms)
+
+    def set_aside(self, items_partition: int, bad: Iterable[DeadLetter], next_offset: int) -> None:
+        """Bad items of a partition of `items`, all read up to `next_offset`: each goes out once, however
+        often and by however many workers it is read."""
+        done = self.items_next.get(items_partition, 0)
+        if next_offset > done:
+            fresh = [letter for letter in bad if letter.offset >= done]
+            self._letters += [letter.to_message(self.names.group) for letter in fresh]
+            self.items_next[items_partition] = next_offset
+
+    # -- the checkpoint (streams.durable.ShardState) -----------------------------------------------------
+
+    def cut(self, epoch: int) -> Cut:
+        """Copy what changed since the last cut, and what a tick published."""
+        self.number += 1
+        slots = self.arena.cut_slots(self.number)
+        rows: list[Row] = [*self.arena.copy(slots)]
+        self._publish_asleep(slots)
+        messages = self._unpublished + self._letters
+        self._unpublished, self._letters = [], []
+        if not rows and not messages and self.position == self._committed_position:
+            return Cut(self.number, self.position, ())
+        rows.append((POSITION_KEY, self._position_record(epoch)))
+        self.back.cut(self.number, rows)
+        self._committed_position = self.position
+        return Cut(self.number, self.position, rows, messages)
+
+    def _position_record(self, epoch: int) -> bytes:
+        return orjson.dumps(
+            {
+                "position": self.position,
+                "epoch": epoch,
+                "row_format": ROW_FORMAT,
+                "tick_ms": self.gate.tick_ms,
+                "watermarks_ms": self.gate.watermarks,
+                "closed_tick": self.gate.closed,
+                "items_next": {str(p): offset for p, offset in self.items_next.items()},
+            }
+        )
+
+    def committed(self, cut: Cut) -> None:
+        self.back.committed(cut.number)
+
+    def flush_slice(self, rows_max: int) -> list[Row]:
+        return self.back.flush_slice(rows_max)
+
+    def flushed(self, rows: list[Row]) -> None:
+        self.back.flushed(rows)
+        self.arena.flushed_through = self.back.flushed_through
+
+    def skip_to(self, offset: int) -> None:
+        """Nothing was ever applied: start at the beginning of the log as it is now."""
+        self.position = offset
+
+    def restore(self, rows: list[Row]) -> None:
+        """Rows of the changelog: kept until RocksDB has them, in memory when a delta or a tick needs them."""
+        self.resident = False
+        self.back.restored(rows)
+        for key, value in rows:
+            if key == POSITION_KEY and value is not None:
+                self.restore_position(value)
+
+    def restore_position(self, value: bytes) -> None:
+        """Take over the position record. Raises ValueError for state of another version or other settings."""
+        record, gate = orjson.loads(value), self.gate
+        if record["row_format"] != ROW_FORMAT:
+            raise ValueError(
+                f"{self.names.name} item partition {self.partition} holds rows of format "
+                f"{record['row_format']}, this version writes {ROW_FORMAT}; replay into a new namespace"
+            )
+        if record["tick_ms"] != gate.tick_ms:
+            raise ValueError(
+                f"item statistics of {self.names.name} have ticks of {record['tick_ms'] // 1_000} s; set "
+                "TICK_S back, or replay into a new namespace"
+            )
+        self.position, self._committed_position = record["position"], record["position"]
+        self.items_next = {int(p): offset for p, offset in record["items_next"].items()}
+        self.gate = TickGate(
+            gate.senders,
+            gate.tick_ms,
+            gate.grace_ms,
+            record["closed_tick"],
+            record["watermarks_ms"],
+            pace_ms=gate.pace_ms,
+        )

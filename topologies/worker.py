@@ -1,0 +1,299 @@
+"""One worker put together: shards, item index, emission and all that runs beside them.
+
+    sys.exit(run_worker(lambda: build(settings, partitions)))
+
+The parts know nothing of each other but what they are given here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mode import Service
+from numpy.typing import NDArray
+from redis.asyncio import Redis
+
+from models.due import DueQueue, Followers
+from models.item_index import ItemIndex
+from models.policy import Policy
+from streams.codec import Decoder, ItemDecoder
+from streams.faust_private.raw import RawFetch
+from streams.feeds import FeedWriter
+from streams.health import STARTING, Health, HealthServer
+from streams.log import logger
+from streams.loop_watch import LoopWatch, Progress, Watchdog
+from streams.metrics import Metrics
+from streams.redis_link import RedisUnavailableError
+from streams.registry import Registry
+from streams.settings import Settings
+from streams.shard import Shard
+from streams.shards import Job
+from streams.store import ShardStore
+from streams.tail import TailReader
+from streams.transport import ShardApp, ShardTable, create_app
+from topologies.broker_watch import BrokerWatch
+from topologies.catalogue import Catalogue
+from topologies.clock import StreamClock
+from topologies.emission import Emission
+from topologies.fallbacks import Fallbacks
+from topologies.feed_making import FeedMaker
+from topologies.heartbeat import Heartbeat
+from topologies.ingest import ItemIngest, UserIngest
+from topologies.item_shard import ItemShard
+from topologies.observing import WorkerObserver
+from topologies.served import ServedLog
+from topologies.settlement import SettleBoard
+from topologies.settler import Settler
+from topologies.ticks import TickGate
+from topologies.upkeep import Upkeep
+from topologies.user_rows import UserRows
+from topologies.user_shard import Signals, UserShard
+from wire.names import ACTIVITIES, ITEMS
+
+DAY_MS = 86_400_000
+REDIS_RETRY_S = 1.0
+TICK_PACE_MS_MAX = 5_000
+
+log = logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """What a worker tells of itself."""
+
+    metrics: Metrics
+    health: Health
+    progress: Progress
+
+
+def wall_ms() -> int:
+    """The wall clock, ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Worker(Service):  # type: ignore[misc]
+    """Starts and stops what runs beside the shards."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        partitions: int,
+        registry: Registry | None,
+        told: Instruments,
+    ) -> None:
+        super().__init__()
+        self.settings, self.policy, self.partitions, self.told = settings, policy, partitions, told
+        names, metrics = settings.names, told.metrics
+        self.clock = StreamClock(wall_ms if settings.worker.clock == "wall" else None)
+        self.app = create_app(
+            names,
+            settings.kafka,
+            settings.worker,
+            settings.checkpoint,
+            WorkerObserver(metrics, told.progress, told.health),
+        )
+        self.catalogue = Catalogue(
+            ItemIndex(settings.ranking.items_live_max),
+            ItemDecoder(settings.worker.format, registry),
+            registry,
+            partitions,
+            self._items_came,
+        )
+        self.items_tail = TailReader(settings.kafka, [ITEMS], self.catalogue.items_came, self.app.fail)
+        self.features_tail = TailReader(
+            settings.kafka, [names.item_features], self.catalogue.features_came, self.app.fail
+        )
+        self.users = self._user_table(registry)
+        self.items = self._item_table()
+        self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))
+        self.writer = FeedWriter(settings.redis, names)
+        self.served = ServedLog(settings.kafka, names, metrics)
+        self.emission = self._emission()
+        self.heartbeat = Heartbeat(self.users, self.items, self.catalogue, self.clock, metrics, told.progress)
+        self.redis = Redis.from_url(settings.redis.address)
+        self.settler = Settler(
+            SettleBoard(self.redis, names),
+            self.users,
+            self.catalogue,
+            self.items_tail,
+            self.heartbeat,
+            self.emission,
+            settings.ranking.users_max,
+        )
+        self.upkeep = Upkeep(self.users, self.emission, policy.feed.stale_after_s * 1_000)
+        self.fallbacks = Fallbacks(
+            self.catalogue, self.writer, policy.fallbacks, lambda: 0 in self.items.shards
+        )
+        self.server = HealthServer(told.health, metrics, settings.worker.host, settings.worker.port)
+        servers = settings.kafka.bootstrap_servers
+        self.broker_watch = BrokerWatch(servers, self.items_tail.answered_ms, told.health)
+        self.loop_watch = LoopWatch(metrics, settings.worker.loop_hold_ms_max)
+        self.watchdog = Watchdog(told.progress, settings.worker.stall_s)
+
+    # -- the jobs --------------------------------------------------------------------------------------
+
+    def _user_table(self, registry: Registry | None) -> ShardTable[UserShard]:
+        settings, names, verbs = self.settings, self.settings.names, self.policy.verbs
+        tick_ms = settings.ranking.tick_s * 1_000
+
+        def open_state(partition: int, store: ShardStore) -> UserShard:
+            followers = Followers(self.policy.budgets.fanout_followers_max)
+            rows = UserRows(settings.worker.arena_rows_max, resident=True, followers=followers)
+            index = self.catalogue.index
+            return UserShard(names, partition, self.partitions, verbs, index, tick_ms, rows)
+
+        self.ingest = UserIngest(
+            Decoder(settings.worker.format, verbs, self.partitions, registry),
+            registry,
+            self.items_tail,
+            self._signalled,
+            self.clock,
+            self.told.metrics,
+            self.told.health,
+        )
+        job = Job("users", ACTIVITIES, names.users_changelog, open_state, self.ingest.apply)
+        return self.app.shards(job)
+
+    def _item_table(self) -> ShardTable[ItemShard]:
+        settings, names = self.settings, self.settings.names
+        ranking = settings.ranking
+
+        def open_state(partition: int, store: ShardStore) -> ItemShard:
+            tick_ms = ranking.tick_s * 1_000
+            pace_ms = min(tick_ms, TICK_PACE_MS_MAX)
+            gate = TickGate(self.partitions, tick_ms, ranking.tick_grace_ms, pace_ms=pace_ms)
+            rows_max = 2 * ranking.items_live_max
+            return ItemShard(names, partition, gate, rows_max, resident=True, live=self.catalogue.live)
+
+        job = Job(
+            "item-rows",
+            names.item_deltas,
+            names.item_rows_changelog,
+            open_state,
+            ItemIngest(self.items_tail, self.told.metrics).apply,
+            opened=self._wake_items,
+        )
+        return self.app.shards(job)
+
+    def _emission(self) -> Emission:
+        settings, policy = self.settings, self.policy
+        per_s = min(settings.ranking.budget_per_s, policy.budgets.feeds_per_s)
+        return Emission(
+            self.users,
+            self.catalogue,
+            self.maker,
+            self.writer,
+            self.served,
+            self.clock,
+            self.told.metrics,
+            self.told.health,
+            DueQueue(per_s=per_s, burst=per_s),
+            settings.ranking.users_max,
+            policy.feed.active_days * DAY_MS,
+        )
+
+    @staticmethod
+    async def _wake_items(shard: Any) -> None:
+        """Rows that were changed or will expire must be known before the first tick of this owner."""
+        for rows in shard.store.scan(b"i"):
+            shard.state.wake(rows)
+            await asyncio.sleep(0)
+        shard.state.wake(list(shard.state.back.rows(b"i")))
+
+    def _items_came(self, fps: NDArray[np.uint64]) -> None:
+        self.maker.forget(self.catalogue.index.lookup(fps).tolist())
+        self.emission.items_came(fps)
+        self.told.metrics.items.set(len(self.catalogue.index))
+
+    def _signalled(self, shard: Shard[UserShard], signals: Signals) -> None:
+        self.emission.signalled(shard, signals)
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def on_start(self) -> None:
+        """Listen first, so that a supervisor sees a worker that is starting, then read the items."""
+        try:
+            await self.server.start()
+        except Exception as error:
+            self.app.fail(error)
+            return
+        log.info(
+            "listening", url=f"http://{self.server.host}:{self.server.port}", health="/livez /readyz /metrics"
+        )
+        self.loop_watch.start()
+        self.watchdog.start(asyncio.get_running_loop())
+        for work in (
+            self.told.progress.beat(),
+            self.heartbeat.run(),
+            self.broker_watch.run(),
+            self.catalogue.keep_fresh(),
+            self._emit(),
+        ):
+            self.add_future(self._guarded(work))
+
+    async def _emit(self) -> None:
+        """What needs the item index and Redis, once both are there."""
+        self.items_tail.start()
+        self.features_tail.start()
+        await self.served.start()
+        await self.items_tail.caught_up()
+        await self.features_tail.caught_up()
+        await self._connect()
+        self.told.health.ready(STARTING)
+        loops = (self.emission.run(), self.settler.run(), self.upkeep.run(), self.fallbacks.run())
+        await asyncio.gather(*loops)
+
+    async def _connect(self) -> None:
+        """Until Redis answers; said once, and in /readyz for as long as it lasts."""
+        while True:
+            try:
+                await self.writer.start()
+                return self.emission.redis_answers()
+            except RedisUnavailableError as error:
+                self.emission.redis_waits(error)
+                await asyncio.sleep(REDIS_RETRY_S)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A part that fails ends the worker, with its reason."""
+        try:
+            await work
+        except Exception as error:
+            self.app.fail(error)
+
+    async def on_stop(self) -> None:
+        self.watchdog.stop()
+        self.loop_watch.stop()
+        await self.items_tail.stop()
+        await self.features_tail.stop()
+        await self.served.stop()
+        await self.writer.close()
+        await self.redis.aclose()
+        await self.server.stop()
+
+
+def build(settings: Settings, policy: Policy, partitions: int, registry: Registry | None = None) -> ShardApp:
+    """The Faust app of a worker; call inside a running loop."""
+    told = Instruments(Metrics(settings.observability.service_name), Health(), Progress())
+    worker = Worker(settings, policy, partitions, registry, told)
+    app = worker.app
+
+    @app.agent(worker.users.source)  # type: ignore[untyped-decorator]
+    async def update_profiles(fetches: AsyncIterator[RawFetch]) -> None:
+        """Hand each fetch of activities to its shard."""
+        async for fetch in fetches:
+            worker.users.deliver(fetch)
+
+    @app.agent(worker.items.source)  # type: ignore[untyped-decorator]
+    async def update_items(fetches: AsyncIterator[RawFetch]) -> None:
+        """Hand each fetch of item deltas to its shard."""
+        async for fetch in fetches:
+            worker.items.deliver(fetch)
+
+    app.beside.append(worker)
+    return app

@@ -1,0 +1,31 @@
+"""A feed's version: fixed-width text that sorts, so that Redis can compare without knowing its parts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Version(NamedTuple):
+    """Generation (grows at promote and rollback), source position, item tick, as_of in ms.
+
+    >>> str(Version(1, 20, 3, 4000)) < str(Version(1, 20, 4, 0)) < str(Version(2, 0, 0, 0))
+    True
+    >>> Version.parse(str(Version(1, 20, 3, 4000)))
+    Version(generation=1, position=20, tick=3, as_of_ms=4000)
+    """
+
+    generation: int
+    position: int
+    tick: int
+    as_of_ms: int
+
+    def __str__(self) -> str:
+        return f"{self.generation:06d}-{self.position:015d}-{self.tick:012d}-{self.as_of_ms:015d}"
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Raises ValueError when `text` was not made by `str(Version)`."""
+        parts = text.split("-")
+        if len(parts) != 4 or not all(p.isascii() and p.isdigit() for p in parts):
+            raise ValueError(f"{text!r} is not a feed version")
+        return cls(*(int(p) for p in parts))
