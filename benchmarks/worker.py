@@ -34,6 +34,13 @@ class Scrape:
         found = self.samples.get(f"feedrank_{name}", [])
         return sum(value for has, value in found if labels.items() <= has.items())
 
+    def spread(self, name: str, label: str, since: Scrape) -> list[tuple[str, float]]:
+        """What each value of a label gained since an earlier reading, most first."""
+        before = {has[label]: value for has, value in since.samples.get(f"feedrank_{name}", [])}
+        now = self.samples.get(f"feedrank_{name}", [])
+        gained = [(has[label], value - before.get(has[label], 0.0)) for has, value in now]
+        return sorted(gained, key=lambda one: -one[1])
+
     def buckets(self, name: str) -> list[tuple[float, float]]:
         """(upper bound, cumulative count) of a histogram without labels, ascending."""
         found = self.samples.get(f"feedrank_{name}_bucket", [])

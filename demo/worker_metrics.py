@@ -55,14 +55,15 @@ def parse(text: str, topic: str) -> Reading:
             if sample.name == BUCKET:
                 latency[float(labels["le"])] = sample.value
             elif sample.name in GAUGES:
-                gauges[GAUGES[sample.name]] = sample.value
+                name = GAUGES[sample.name]
+                gauges[name] = max(sample.value, gauges.get(name, 0.0))
             elif sample.name == "feedrank_position_records" and labels["topic"] == topic:
                 positions[int(labels["partition"])] = int(sample.value)
             else:
                 for label, value in labels.items():
-                    name = COUNTERS.get((sample.name, label, value))
-                    if name:
-                        counters[name] = counters.get(name, 0.0) + sample.value
+                    counted = COUNTERS.get((sample.name, label, value))
+                    if counted:
+                        counters[counted] = counters.get(counted, 0.0) + sample.value
     return Reading(counters, latency, gauges, positions)
 
 

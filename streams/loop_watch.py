@@ -25,6 +25,8 @@ BEAT_S = 0.25
 HOLD_MEASURED_S = 0.001
 WARN_EVERY_S = 10.0
 FRAMES_MAX = 12
+WRAPPERS = ("_execute_task", "_guarded")
+"""Coroutines that only run another one."""
 _RUN = "_run"
 
 log = logger(__name__)
@@ -66,7 +68,8 @@ class LoopWatch:
             self._original = None
 
     def _noticed(self, handle: events.Handle, spent_s: float) -> None:
-        self._metrics.held(spent_s)
+        by, title = _names(handle)
+        self._metrics.held(spent_s, by)
         if spent_s <= self._max_s:
             return
         self._unwarned += 1
@@ -75,19 +78,30 @@ class LoopWatch:
             log.warning(
                 "the event loop was held; smaller slices keep it free (INGEST_RECORDS_MAX, RANK_USERS_MAX)",
                 held_ms=round(spent_s * 1_000, 1),
-                by=_name(handle),
+                by=f"{title} {by}".strip(),
                 holds=self._unwarned,
             )
             self._warned_at, self._unwarned = now, 0
 
 
-def _name(handle: events.Handle) -> str:
-    """What the handle ran: a task's name and coroutine, or the callback."""
+def _names(handle: events.Handle) -> tuple[str, str]:
+    """What the handle ran (a named task's first word, else the coroutine or callback) and the task's name."""
     callback = getattr(handle, "_callback", None)
     task = getattr(callback, "__self__", None)
-    if isinstance(task, asyncio.Task):
-        return f"{task.get_name()} {getattr(task.get_coro(), '__qualname__', '')}"
-    return str(getattr(callback, "__qualname__", callback))
+    if not isinstance(task, asyncio.Task):
+        return str(getattr(callback, "__qualname__", type(callback).__name__)), ""
+    title = task.get_name()
+    if title.startswith(("Task-", "<")):
+        return _coroutine(task.get_coro()), ""
+    return title.split()[0], title
+
+
+def _coroutine(outer: object) -> str:
+    """The name of a task's coroutine, or of what it awaits where it is only a wrapper."""
+    inner: object = outer
+    while str(getattr(inner, "__name__", "")) in WRAPPERS:
+        inner = getattr(inner, "cr_await", None)
+    return str(getattr(inner, "__qualname__", None) or getattr(outer, "__qualname__", outer))
 
 
 @dataclass(slots=True)

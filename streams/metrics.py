@@ -101,11 +101,12 @@ class Metrics:
         self.redis_errors = self._counter("redis_errors", "Failed round trips to Redis")
 
     def _process(self, service: str) -> None:
-        self.longest_hold_s = 0.0
+        self.longest_hold_s: dict[str, float] = {}
         self.loop_holds = self._histogram(
             "loop_hold_seconds", "Event-loop callbacks longer than 1 ms", HOLD_BUCKETS_S
         )
-        self.loop_hold_max = self._gauge("loop_hold_max_seconds", "Longest hold of the event loop")
+        self.loop_hold_max = self._gauge("loop_hold_max_seconds", "Longest hold of the event loop", "by")
+        self.loop_held = self._counter("loop_held_seconds", "Time in callbacks longer than 1 ms", "by")
         info = self._gauge("build_info", "Always 1; names the service", "service")
         info.labels(service).set(1)
 
@@ -145,12 +146,13 @@ class Metrics:
         """As `stage`, for code that measures by itself."""
         self._child(self.stages, (stage,)).observe(seconds)  # type: ignore[union-attr]
 
-    def held(self, seconds: float) -> None:
-        """One callback held the loop for `seconds`."""
+    def held(self, seconds: float, by: str) -> None:
+        """One callback held the loop for `seconds`; `by`: the function it ran (few values)."""
         self.loop_holds.observe(seconds)
-        if seconds > self.longest_hold_s:
-            self.longest_hold_s = seconds
-            self.loop_hold_max.set(seconds)
+        self.add(self.loop_held, seconds, by)
+        if seconds > self.longest_hold_s.get(by, 0.0):
+            self.longest_hold_s[by] = seconds
+            self.set(self.loop_hold_max, seconds, by)
 
     def forget(self, topic: str, partition: int) -> None:
         """Drop the gauges of a revoked partition, so that nobody reads a lag that nobody works on."""
