@@ -1,0 +1,169 @@
+"""What lies behind: activities, items and the served log as they were written, and slates out of them (11).
+
+A *slate* is a feed at its coordinates. `topologies.rebuild` computes it again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from models.columns import ActivityColumns
+from models.fingerprint import fp64, fp64s
+from models.item_columns import ItemRecord
+from wire.version import Version
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+FOR_YOU = "for_you"
+PAGES_MAX = 100
+"""Pages of one feed: it has at most 500 entries and readers ask for 5 or more at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemChange:
+    """An item as it became known at `time_ms`; `record` None: it went."""
+
+    time_ms: int
+    fp: int
+    record: ItemRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One record of the served log. Arrays by entry: `fps` uint64[n], `scores` float64[n]; `propensity`
+    float64[n], nan where not drawn; `logged` int32[F, k]: features of the entries `featured` int64[k]."""
+
+    user: bytes
+    surface: str
+    version: str
+    partition: int
+    position: int
+    tick: int
+    as_of_ms: int
+    seed: int
+    policy: str
+    model: str
+    ids: tuple[str, ...]
+    fps: U64
+    scores: F64
+    propensity: F64
+    featured: I64
+    logged: NDArray[np.int32]
+
+    @classmethod
+    def parse(cls, value: bytes, partition: int) -> Served:
+        """Raises ValueError for what is no record of the served log."""
+        try:
+            return cls._of(orjson.loads(value), partition)
+        except (KeyError, TypeError, IndexError, orjson.JSONDecodeError) as error:
+            raise ValueError(f"no record of the served log ({type(error).__name__}: {error})") from error
+
+    @classmethod
+    def _of(cls, record: Mapping[str, Any], partition: int) -> Served:
+        ids = tuple(record["items"])
+        propensity = np.full(len(ids), np.nan)
+        propensity[record["explored"]] = record["propensities"]
+        featured = np.array(record.get("featured", ()), np.int64)
+        logged = np.array(record.get("features", ()), np.int32).reshape(-1, max(len(featured), 1))
+        return cls(
+            record["actor"].encode(),
+            record["surface"],
+            record["version"],
+            partition,
+            int(record["position"]),
+            int(record["tick"]),
+            int(record["as_of_ms"]),
+            int(record["seed"]),
+            record["policy"],
+            record["model"],
+            ids,
+            fp64s(one.encode() for one in ids),
+            np.array(record["scores"], np.float64),
+            propensity,
+            featured,
+            logged[:, : len(featured)],
+        )
+
+    def slate_fps(self, namespace: str) -> Iterator[int]:
+        """Fingerprints of the slate ids of this feed's pages, as readers name them (docs/reading.md)."""
+        pages = min(PAGES_MAX, len(self.ids) + 1)
+        head = f"{self.surface}:{namespace}:{self.version}:"
+        return (fp64(f"{head}{page}".encode()) for page in range(pages))
+
+    @property
+    def generation(self) -> int:
+        """Grows at every promote and rollback. Raises ValueError for no version."""
+        return Version.parse(self.version).generation
+
+
+@dataclass(slots=True)
+class Past:
+    """All that a replay reads. `partitions`: activities in offset order; `items` by time; `counts`: what was
+    passed over while reading."""
+
+    partitions: list[ActivityColumns]
+    items: list[ItemChange]
+    served: list[Served] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def end_ms(self) -> int:
+        """The newest event."""
+        return max((int(part.event_ms.max()) for part in self.partitions if len(part)), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Slate:
+    """A feed to compute again. Without `fps` its candidates are gathered as they were (`seed`); with them
+    (uint64[C]) these items are its candidates, and what happened at `as_of_ms` itself is not known yet."""
+
+    user: bytes
+    partition: int
+    position: int
+    tick: int
+    as_of_ms: int
+    seed: int = 0
+    fps: U64 | None = None
+    served: Served | None = None
+
+    @property
+    def order(self) -> tuple[int, int, int, int]:
+        """State only goes forward."""
+        return self.as_of_ms, self.tick, self.partition, self.position
+
+
+def of_served(served: Served) -> Slate:
+    """The slate of a served record."""
+    s = served
+    return Slate(s.user, s.partition, s.position, s.tick, s.as_of_ms, s.seed, None, s)
+
+
+def of_shown(
+    users: Sequence[bytes], times_ms: Sequence[int], fps: Sequence[U64], records: I64, tick_ms: int
+) -> list[Slate]:
+    """Slates of which only the impressions are known, all in partition 0: what was shown to a user at a time.
+    `records` int64[n]: the partition's record times, ascending."""
+    positions = np.searchsorted(records, np.array(times_ms, np.int64), "left").tolist()
+    return [
+        Slate(user, 0, position, at // tick_ms, at, fps=shown)
+        for user, at, shown, position in zip(users, times_ms, fps, positions, strict=True)
+    ]
+
+
+def by_slate(served: Iterable[Served], namespace: str) -> dict[tuple[int, int], Served]:
+    """(user fp, slate fp) -> the record that issued it; of one version written twice the last counts."""
+    return {
+        (fp64(one.user), slate): one
+        for one in served
+        if one.surface == FOR_YOU
+        for slate in one.slate_fps(namespace)
+    }

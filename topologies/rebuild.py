@@ -1,0 +1,168 @@
+"""Slates computed again (7, 8): what the candidates were and which features they had, shown or not.
+
+    for rebuilt in rebuild(past, history, policy, slates): ...
+
+One code path with the live job: state, sources and features are its own. Settled feeds come out bit for bit.
+A live feed does where its worker kept up: see topologies.history for what a lagging one did not know.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.candidates import Candidates, Query, gather
+from models.candidates.query import USERS_MAX
+from models.policy import Policy
+from topologies.history import History
+from topologies.past import Past, Served, Slate
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+APPLY_RECORDS = 20_000
+"""Applied at once, so that a long replay shows progress and memory stays bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A slate's candidates: `fps` uint64[C], `sources` uint16[C] (masks), `features` int32[F, C]; `ids`."""
+
+    slate: Slate
+    fps: U64
+    ids: list[str]
+    sources: NDArray[np.uint16]
+    features: NDArray[np.int32]
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far each partition and the items were applied."""
+
+    past: Past
+    history: History
+    applied: list[int] = field(default_factory=list)
+    items: int = 0
+    _record_ms: list[I64] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.applied = [0] * len(self.past.partitions)
+        self._record_ms = [
+            np.maximum.accumulate(p.record_ms) if len(p) else p.record_ms for p in self.past.partitions
+        ]
+
+    def index_of(self, partition: int, position: int) -> int:
+        """How many good records of a partition lie before an offset."""
+        return int(np.searchsorted(self.past.partitions[partition].offset, position, "left"))
+
+    def put_until(self, time_ms: int) -> None:
+        """Items that were known at a time."""
+        items, start = self.past.items, self.items
+        while self.items < len(items) and items[self.items].time_ms <= time_ms:
+            self.items += 1
+        last = {change.fp: change.record for change in items[start : self.items]}
+        self.history.put(record for record in last.values() if record is not None)
+        gone = np.array([fp for fp, record in last.items() if record is None], np.uint64)
+        if gone.size:
+            self.history.remove(gone)
+
+    def apply_until(self, partition: int, end: int) -> None:
+        """Records of a partition up to the end-th."""
+        part = self.past.partitions[partition]
+        while self.applied[partition] < end:
+            stop = min(end, self.applied[partition] + APPLY_RECORDS)
+            piece = part.cut(self.applied[partition], stop)
+            self.put_until(int(piece.record_ms.max()))
+            self.history.apply(piece)
+            self.applied[partition] = stop
+
+    def tick_to(self, tick: int, before_ms: int) -> None:
+        """Close a tick with the records of all partitions up to its end, and earlier than `before_ms`."""
+        if tick <= self.history.tick:
+            return
+        end_ms = min(tick * self.history.tick_ms, before_ms - 1)
+        for partition, times in enumerate(self._record_ms):
+            self.apply_until(partition, int(np.searchsorted(times, end_ms, "right")))
+        self.history.close_tick(tick)
+
+
+def rebuild(
+    past: Past, history: History, policy: Policy, slates: Iterable[Slate], counts: Counter[str]
+) -> Iterator[Rebuilt]:
+    """Slates in order of time; `history` must be new. Counts what could not be rebuilt, by name."""
+    cursor = _Cursor(past, history)
+    group: list[Slate] = []
+    for slate in sorted(slates, key=lambda one: one.order):
+        if group and (len(group) == USERS_MAX or not _together(group[-1], slate)):
+            yield from _group(cursor, policy, group, counts)
+            group = []
+        group.append(slate)
+    if group:
+        yield from _group(cursor, policy, group, counts)
+
+
+def _together(a: Slate, b: Slate) -> bool:
+    same = (a.as_of_ms, a.tick, a.fps is None) == (b.as_of_ms, b.tick, b.fps is None)
+    return same and (a.partition != b.partition or a.position == b.position)
+
+
+def _group(cursor: _Cursor, policy: Policy, group: list[Slate], counts: Counter[str]) -> Iterator[Rebuilt]:
+    history, first = cursor.history, group[0]
+    if first.tick < history.tick:
+        counts["slates of an older tick than one before them"] += len(group)
+        return
+    if first.fps is None:
+        cursor.put_until(first.as_of_ms)
+    cursor.tick_to(first.tick, first.as_of_ms + (first.fps is None))
+    good = []
+    for slate in group:
+        end = cursor.index_of(slate.partition, slate.position)
+        if cursor.applied[slate.partition] > end:
+            counts["slates behind what their item statistics hold"] += 1
+            continue
+        cursor.apply_until(slate.partition, end)
+        good.append(slate)
+    cursor.put_until(first.as_of_ms)
+    if good:
+        yield from _rebuilt(history, policy, good)
+
+
+def _rebuilt(history: History, policy: Policy, slates: Sequence[Slate]) -> Iterator[Rebuilt]:
+    users, as_of_ms = history.batch([slate.user for slate in slates]), slates[0].as_of_ms
+    if slates[0].fps is None:
+        seeds = np.array([slate.seed for slate in slates], np.uint64)
+        candidates = gather(Query(users, history.index, policy.verbs, policy.candidates, as_of_ms, seeds))
+    else:
+        candidates = history.candidates([one.fps for one in slates if one.fps is not None])
+    planes = history.features(users, candidates, as_of_ms)
+    for u, slate in enumerate(slates):
+        yield _of_user(history, slate, candidates, planes[:, u], u)
+
+
+def _of_user(
+    history: History, slate: Slate, candidates: Candidates, planes: NDArray[np.float64], user: int
+) -> Rebuilt:
+    item = candidates.item[user]
+    count = int((item >= 0).sum())
+    slots = item[:count]
+    ids = [history.index.ids[slot] for slot in slots.tolist()]
+    sources = candidates.sources[user, :count].copy()
+    return Rebuilt(slate, history.index.fp[slots], ids, sources, planes[:, :count].astype(np.int32))
+
+
+def compared(rebuilt: Rebuilt, served: Served, counts: Counter[str]) -> None:
+    """Compare logged feature values with the rebuilt ones; counts entries and values that differ."""
+    place = {fp: at for at, fp in enumerate(rebuilt.fps.tolist())}
+    for column, entry in enumerate(served.featured.tolist()):
+        at = place.get(int(served.fps[entry]))
+        if at is None:
+            counts["logged entries that were no candidates when rebuilt"] += 1
+            continue
+        differ = int((rebuilt.features[:, at] != served.logged[:, column]).sum())
+        counts["logged entries compared"] += 1
+        counts["logged entries with a value that differs"] += differ > 0
+        counts["logged values that differ"] += differ
