@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,6 +32,7 @@ from wire.version import Version
 __all__ = ["FeedToWrite", "FeedWriter", "Outcome", "RedisUnavailableError"]
 
 SLICE_FEEDS_MAX = 32
+PIPELINES_MAX = 4
 VERSIONS_SLICE_MAX = 1_000
 CHANGES_KEPT_MAX = 10_000
 PRESENCE_CHECK_S = 1.0
@@ -89,6 +91,7 @@ class FeedWriter:
         self._ttl_s = settings.feed_ttl_s
         self._markers = [names.present(i) for i in range(CLUSTER_MARKERS if settings.cluster else 1)]
         self._marked_s = float("-inf")
+        self._announcing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect and look for the marker. Raises RedisUnavailableError."""
@@ -96,6 +99,7 @@ class FeedWriter:
 
     async def close(self) -> None:
         """Close connections; harmless twice."""
+        await self._announced()
         await self._link.close()
 
     async def write(self, feeds: Sequence[FeedToWrite]) -> list[Outcome]:
@@ -104,14 +108,20 @@ class FeedWriter:
         Raises RedisUnavailableError (some may have been written: write all again), ValueError for a version
         that is not one.
         """
-        outcomes: list[Outcome] = []
         await self._check_presence()
-        for start in range(0, len(feeds), SLICE_FEEDS_MAX):
-            part = feeds[start : start + SLICE_FEEDS_MAX]
-            replies = iter(await self._run([self._fence(f) for f in part if self._has_slot(f)]))
-            outcomes += [_outcome(next(replies)) if self._has_slot(f) else _slotless() for f in part]
-            await self._announce(part, outcomes[start:])
+        parts = [feeds[start : start + SLICE_FEEDS_MAX] for start in range(0, len(feeds), SLICE_FEEDS_MAX)]
+        outcomes: list[Outcome] = []
+        for start in range(0, len(parts), PIPELINES_MAX):
+            together = parts[start : start + PIPELINES_MAX]
+            answered = await self._run_all([self._fences(part) for part in together])
+            for part, replies in zip(together, map(iter, answered), strict=True):
+                outcomes += [_outcome(next(replies)) if self._has_slot(f) else _slotless() for f in part]
+        await self._announced()
+        self._announcing = asyncio.create_task(self._announce(feeds, outcomes))
         return outcomes
+
+    def _fences(self, feeds: Sequence[FeedToWrite]) -> list[Command]:
+        return [self._fence(feed) for feed in feeds if self._has_slot(feed)]
 
     async def write_patiently(
         self, feeds: Sequence[FeedToWrite], waiting: Callable[[RedisUnavailableError], None]
@@ -165,7 +175,8 @@ class FeedWriter:
         return (FENCE, keys, feed.version, self._ttl_s, *_fields(feed))
 
     async def _announce(self, feeds: Sequence[FeedToWrite], outcomes: Sequence[Outcome]) -> None:
-        """One message per slice. Lost when Redis goes away right now: readers see versions anyway."""
+        """One message per write, beside the next one. Lost when Redis goes away right now: readers see
+        versions anyway."""
         changed = [
             (f.user, f.surface, f.version)
             for f, outcome in zip(feeds, outcomes, strict=True)
@@ -174,9 +185,13 @@ class FeedWriter:
         if not changed:
             return
         key, text = self._names.changed, orjson.dumps(changed)
-        await self._run(
-            [("XADD", key, "MAXLEN", "~", CHANGES_KEPT_MAX, "*", "feeds", text), ("PUBLISH", key, text)]
-        )
+        added = ("XADD", key, "MAXLEN", "~", CHANGES_KEPT_MAX, "*", "feeds", text)
+        with suppress(RedisUnavailableError):
+            await self._link.run([added, ("PUBLISH", key, text)])
+
+    async def _announced(self) -> None:
+        if self._announcing is not None:
+            await self._announcing
 
     async def _check_presence(self) -> None:
         """At most once a second: is this still the Redis that we wrote to?"""
@@ -190,8 +205,12 @@ class FeedWriter:
             log.warning("this Redis has no feeds of ours (new, or came back empty): all are due")
 
     async def _run(self, commands: Sequence[Command]) -> list[object]:
+        return (await self._run_all([commands]))[0]
+
+    async def _run_all(self, pipelines: Sequence[Sequence[Command]]) -> list[list[object]]:
+        """Side by side, on a connection each: on a busy loop a round trip takes several of its rounds."""
         try:
-            replies = await self._link.run(commands)
+            replies = await self._link.run_all(pipelines)
         except RedisUnavailableError as error:
             error.retry_after_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(self.failures, 10))
             self.failures += 1

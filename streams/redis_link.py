@@ -103,6 +103,15 @@ class RedisLink:
                 replies[i] = reply
         return replies
 
+    async def run_all(self, pipelines: Sequence[Sequence[Command]]) -> list[list[object]]:
+        """As `run`, several at once, each on a connection of its own (there are CONNECTIONS_MAX); all have
+        ended when it returns or raises."""
+        found = await asyncio.gather(*map(self.run, pipelines), return_exceptions=True)
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+        return found  # type: ignore[return-value]
+
     async def _pipeline(self, commands: Sequence[Command]) -> list[object]:
         try:
             pipe = self._client.pipeline(transaction=False)

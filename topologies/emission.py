@@ -1,7 +1,7 @@
 """Emission (6, 11): who is due is ranked in slices and written to Redis, as fast as the budget allows.
 
-Redis that does not answer stops emission, never ingest: users stay due, coalesced, and the feeds are ranked
-again from what is true then.
+Redis that does not answer stops emission, never ingest: users stay due, coalesced, and are ranked from what
+is true then.
 """
 
 from __future__ import annotations
@@ -19,26 +19,24 @@ from models.due import Due, DueQueue, Reason
 from models.fingerprint import FP48
 from models.verbs import Role
 from streams.checkpoint import ShardLost
-from streams.feeds import FeedWriter, Outcome
-from streams.health import Health
 from streams.log import logger
 from streams.metrics import Metrics
-from streams.redis_link import RedisUnavailableError
 from streams.shard import Shard
 from streams.store import StoreClosed
 from streams.transport import ShardTable
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
+from topologies.delivery import Delivery, RankedSlice
 from topologies.feed_making import FeedMaker, MadeFeed
 from topologies.heartbeat import caught_up
-from topologies.served import ServedLog
 from topologies.user_shard import Signals, UserShard
 
 U64 = NDArray[np.uint64]
 IDLE_S = 0.002
 PARTITION_BYTES = 2
-ROUND_SLICES = 4
-"""Slices ranked before one write: a loop busy with ingest gives few turns, and a write takes several."""
+HOLD_SHARE = 0.8
+"""Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
+USERS_MIN = 4
 REASONS: dict[int, Reason] = {
     Role.EXPOSURE: Reason.VISIT,
     Role.WEAK: Reason.VISIT,
@@ -74,22 +72,46 @@ def slices(parts: Parts, users_max: int) -> Iterator[Parts]:
 
 
 @dataclass(slots=True)
+class SliceSize:
+    """How many users are ranked in one round of the loop: `users_max`, or fewer where that holds it too long.
+
+    Which users share a slice never shows in a feed. It shrinks by a fifth and grows by one; below
+    USERS_MIN most of the time is what every slice costs.
+
+    >>> size = SliceSize(users_max=16, hold_ms_max=10)
+    >>> size.took(16, 0.032); size.users
+    12
+    """
+
+    users_max: int
+    hold_ms_max: int
+    users: int = 0
+
+    def __post_init__(self) -> None:
+        self.users = self.users_max
+
+    def took(self, users: int, seconds: float) -> None:
+        """One surface of a slice of so many users."""
+        if seconds > self.hold_ms_max / 1_000 * HOLD_SHARE:
+            self.users = max(min(USERS_MIN, self.users_max), self.users * 4 // 5)
+        elif users >= self.users:
+            self.users = min(self.users_max, self.users + 1)
+
+
+@dataclass(slots=True)
 class Emission:
     """The due queue and the loop that empties it. `active_ms`: who did nothing for longer gets no feed."""
 
     users: UserShards
     catalogue: Catalogue
     maker: FeedMaker
-    writer: FeedWriter
-    served: ServedLog
+    delivery: Delivery
     clock: StreamClock
     metrics: Metrics
-    health: Health
     due: DueQueue[bytes]
-    users_max: int
+    size: SliceSize
     active_ms: int
     _record_ms: dict[bytes, int] = field(default_factory=dict)
-    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -138,18 +160,21 @@ class Emission:
     # -- the loop -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Rank and write, for ever."""
+        """Rank who is due and deliver, for ever."""
+        await asyncio.gather(self._rank_due(), self.delivery.run())
+
+    async def _rank_due(self) -> None:
         while True:
-            popped = self.due.pop(self.users_max * ROUND_SLICES, self._now_ms())
+            popped = self.due.pop(self.size.users, self._now_ms())
             self.metrics.due_users.set(len(self.due))
             if not popped:
                 await asyncio.sleep(IDLE_S)
                 continue
             parts = self._by_shard(popped)
-            if parts:
-                await self.emit_all(parts, self.as_of_ms())
-            for due in popped:  # of a shard that has gone: its next owner looks after them
-                self._record_ms.pop(due.user, None)
+            acts = (self._record_ms.pop(due.user, None) for due in popped)
+            record_ms = [at_ms for at_ms in acts if at_ms is not None]
+            if parts:  # a shard that has gone: its next owner looks after its users
+                await self.delivery.put(await self._rank(parts, self.as_of_ms(), record_ms))
             await asyncio.sleep(0)
 
     def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
@@ -162,7 +187,7 @@ class Emission:
         return [(shards[p], users) for p, users in found.items() if p in shards and not shards[p].closed]
 
     async def emit(self, shard: Shard[UserShard], users: list[bytes], as_of_ms: int) -> int:
-        """As `emit_all`, for up to 16 users of one shard."""
+        """As `emit_all`, for users of one shard."""
         return await self.emit_all([(shard, users)], as_of_ms)
 
     async def emit_all(self, parts: Parts, as_of_ms: int) -> int:
@@ -170,32 +195,27 @@ class Emission:
 
         Nothing happens for a shard that was given up meanwhile.
         """
-        async with self._one:
-            return await self._emit(parts, as_of_ms)
+        ranked = [await self._rank(slice_, as_of_ms) for slice_ in slices(parts, self.size.users_max)]
+        return await self.delivery.deliver(ranked)
 
-    async def _emit(self, parts: Parts, as_of_ms: int) -> int:
+    async def _rank(self, parts: Parts, as_of_ms: int, record_ms: Sequence[int] = ()) -> RankedSlice:
+        """One slice of users, ranked on one surface in each round of the loop."""
+        parts = await self._resident(parts)
+        batch = self.maker.batch([(shard.state, users) for shard, users in parts])
+        if batch is None:
+            return RankedSlice((), {})
         made: list[MadeFeed] = []
-        for slice_ in slices(parts, self.users_max):
-            states = [(shard.state, users) for shard, users in await self._resident(slice_)]
-            with self.metrics.stage("rank"):
-                made += self.maker.make_all(states, self.catalogue.tick, as_of_ms)
-            for state, users in states:
-                state.rows.was_ranked(users, as_of_ms)
+        for surface in self.maker.policy.surfaces:
+            started = time.perf_counter()
+            made += self.maker.ranked(batch, surface, self.catalogue.tick, as_of_ms)
+            spent_s = time.perf_counter() - started
+            self.metrics.spent("rank", spent_s)
+            self.size.took(len(batch.users), spent_s)
             await asyncio.sleep(0)
-        started = time.perf_counter()
-        outcomes = await self.writer.write_patiently([m.feed for m in made], self.redis_waits)
-        self.redis_answers()
-        self.metrics.spent("emit", time.perf_counter() - started)
-        self._account(parts, made, outcomes)
-        await self._log(parts, made, outcomes)
-        return sum(outcome in (Outcome.WRITTEN, Outcome.ALREADY) for outcome in outcomes)
-
-    async def _log(self, parts: Parts, made: list[MadeFeed], outcomes: list[Outcome]) -> None:
-        """The served log of each shard's users."""
-        partition_of = {user.decode(): shard.partition for shard, users in parts for user in users}
-        for shard, _ in parts:
-            own = [i for i, one in enumerate(made) if partition_of[one.feed.user] == shard.partition]
-            await self.served.send(shard.partition, [made[i] for i in own], [outcomes[i] for i in own])
+        for shard, users in parts:
+            if not shard.closed:
+                shard.state.rows.was_ranked(users, as_of_ms)
+        return RankedSlice(made, {u.decode(): s.partition for s, users in parts for u in users}, record_ms)
 
     async def _resident(self, parts: Parts) -> Parts:
         """Bring users of shards that are still ours into memory; all are there at once when it returns.
@@ -225,34 +245,6 @@ class Emission:
         while wanted:
             read |= zip(wanted, shard.store.get_many(wanted), strict=True)
             wanted = shard.state.rows.make_resident(users, read)
-
-    def _account(self, parts: Parts, made: list[MadeFeed], outcomes: list[Outcome]) -> None:
-        now_ms, metrics = time.time_ns() // 1_000_000, self.metrics
-        for key in (due_key(shard.partition, user) for shard, users in parts for user in users):
-            record_ms = self._record_ms.pop(key, None)
-            if record_ms is not None:
-                metrics.event_to_redis.observe(max(0, now_ms - record_ms) / 1_000)
-        for one, outcome in zip(made, outcomes, strict=True):
-            metrics.add(metrics.feeds, 1, one.feed.surface, outcome.value)
-            metrics.add_each(metrics.served_items, one.sources)
-            metrics.add_each(metrics.dropped_items, one.ranked.dropped)
-            metrics.add_each(metrics.candidates, one.ranked.candidates)
-            metrics.add_each(metrics.source_failures, dict.fromkeys(one.ranked.failed, 1))
-
-    def redis_waits(self, error: RedisUnavailableError) -> None:
-        """Redis did not answer: one line per outage, the rest is for monitors."""
-        if "redis" not in self.health.reasons:
-            log.warning("Redis does not answer; ingest goes on, feeds wait", why=str(error))
-        self.metrics.redis_up.set(0)
-        self.metrics.redis_errors.inc()
-        self.health.not_ready("redis", str(error))
-
-    def redis_answers(self) -> None:
-        """Redis took what it was given."""
-        if "redis" in self.health.reasons:
-            log.info("Redis answers again")
-        self.metrics.redis_up.set(1)
-        self.health.ready("redis")
 
     def as_of_ms(self) -> int:
         """The time to rank at: wall clock once every shard of this worker is caught up."""

@@ -74,6 +74,14 @@ class MadeFeed:
         return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+@dataclass(frozen=True, slots=True)
+class SliceOfUsers:
+    """Users as they were when their rows were copied; `positions`: of their shards, then."""
+
+    users: UserBatch
+    positions: list[int]
+
+
 @dataclass(slots=True)
 class FeedMaker:
     """`generation`: of the versions; it grows at every promote and rollback."""
@@ -100,32 +108,37 @@ class FeedMaker:
 
         One slice is ranked at once: a user alone costs five times as much as one of sixteen.
         """
-        there = []
-        for state, users in parts:
-            slots, _ = state.rows.arena.lookup(users)
-            known = [user for user, slot in zip(users, slots.tolist(), strict=True) if slot >= 0]
-            if known:
-                there.append((state, known, slots[slots >= 0]))
-        if not there:
+        batch = self.batch(parts)
+        if batch is None:
             return []
-        batch = self._batch(there)
-        versions = [
-            str(Version(self.generation, state.position, max(tick, 0), as_of_ms))
-            for state, known, _ in there
-            for _ in known
+        return [
+            made for surface in self.policy.surfaces for made in self.ranked(batch, surface, tick, as_of_ms)
         ]
-        made: list[MadeFeed] = []
-        for surface in self.policy.surfaces:
-            feeds = self.ranker.rank(batch, surface, versions, as_of_ms)
-            made += map(self._made, feeds)
-        return made
 
-    def _batch(self, there: list[tuple[UserShard, list[bytes], I64]]) -> UserBatch:
-        users = [user for _, known, _ in there for user in known]
-        rows = np.concatenate([state.rows.arena.rows[slots] for state, _, slots in there])
-        seen = [state.rows.seen.entries(slot) for state, _, slots in there for slot in slots.tolist()]
-        graph = [state.rows.graphs.get(slot) for state, _, slots in there for slot in slots.tolist()]
-        return UserBatch.of(users, rows, seen, graph, self.index, self.policy.verbs)
+    def batch(self, parts: Sequence[tuple[UserShard, list[bytes]]]) -> SliceOfUsers | None:
+        """Copies of the rows of up to 16 users of any shards; None when no row is in memory."""
+        users: list[bytes] = []
+        rows, seen, graph, positions = [], [], [], []
+        for state, asked in parts:
+            slots, _ = state.rows.arena.lookup(asked)
+            known = [user for user, slot in zip(asked, slots.tolist(), strict=True) if slot >= 0]
+            slots = slots[slots >= 0]
+            users += known
+            positions += [state.position] * len(known)
+            rows.append(state.rows.arena.rows[slots])
+            seen += [state.rows.seen.entries(slot) for slot in slots.tolist()]
+            graph += [state.rows.graphs.get(slot) for slot in slots.tolist()]
+        if not users:
+            return None
+        whole = np.concatenate(rows)
+        return SliceOfUsers(UserBatch.of(users, whole, seen, graph, self.index, self.policy.verbs), positions)
+
+    def ranked(self, batch: SliceOfUsers, surface: str, tick: int, as_of_ms: int) -> list[MadeFeed]:
+        """Feeds of a batch on one surface; `tick`: what the index was last refreshed at, now."""
+        versions = [
+            str(Version(self.generation, position, max(tick, 0), as_of_ms)) for position in batch.positions
+        ]
+        return [self._made(feed) for feed in self.ranker.rank(batch.users, surface, versions, as_of_ms)]
 
     def _made(self, ranked: RankedFeed) -> MadeFeed:
         items = ranked.items.tolist()

@@ -44,8 +44,8 @@ class Upkeep:
     async def run(self) -> None:
         """Sweep every few seconds, for ever."""
         while True:
-            if self.emission.writer.losses != self._losses:
-                self._losses = self.emission.writer.losses
+            if self.emission.delivery.writer.losses != self._losses:
+                self._losses = self.emission.delivery.writer.losses
                 self._censused.clear()
             self._censused &= set(self.users.shards.values())
             for shard in list(self.users.shards.values()):
@@ -68,7 +68,7 @@ class Upkeep:
         for known in known_users(shard.state, shard.store):
             active = known.active_since(as_of_ms - self.emission.active_ms)
             names = [user.decode() for user in active.ids]
-            versions = await self.emission.writer.read_versions(SURFACE, names)
+            versions = await self.emission.delivery.writer.read_versions(SURFACE, names)
             while len(self.emission.due) > DUE_USERS_MAX // 2:  # noqa: ASYNC110
                 await asyncio.sleep(ROOM_POLL_S)  # a full queue refuses, and nobody would come back
             self._compare(shard.partition, active, versions, as_of_ms)

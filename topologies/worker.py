@@ -39,7 +39,8 @@ from streams.transport import ShardApp, ShardTable, create_app
 from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
-from topologies.emission import Emission
+from topologies.delivery import Delivery
+from topologies.emission import Emission, SliceSize
 from topologies.fallbacks import Fallbacks
 from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
@@ -114,6 +115,7 @@ class Worker(Service):  # type: ignore[misc]
         self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))
         self.writer = FeedWriter(settings.redis, names)
         self.served = ServedLog(settings.kafka, names, metrics)
+        self.delivery = Delivery(self.writer, self.served, metrics, told.health)
         self.emission = self._emission()
         self.heartbeat = Heartbeat(self.users, self.items, self.catalogue, self.clock, metrics, told.progress)
         self.redis = Redis.from_url(settings.redis.address)
@@ -188,13 +190,11 @@ class Worker(Service):  # type: ignore[misc]
             self.users,
             self.catalogue,
             self.maker,
-            self.writer,
-            self.served,
+            self.delivery,
             self.clock,
             self.told.metrics,
-            self.told.health,
             DueQueue(per_s=per_s, burst=per_s),
-            settings.ranking.users_max,
+            SliceSize(settings.ranking.users_max, settings.worker.loop_hold_ms_max),
             policy.feed.active_days * DAY_MS,
         )
 
@@ -217,7 +217,7 @@ class Worker(Service):  # type: ignore[misc]
     # -- life ------------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        """Listen first, so that a supervisor sees a worker that is starting, then read the items."""
+        """Listen (unless the runner did), so that a supervisor sees a worker that starts; then read items."""
         try:
             await self.server.start()
         except Exception as error:
@@ -254,9 +254,9 @@ class Worker(Service):  # type: ignore[misc]
         while True:
             try:
                 await self.writer.start()
-                return self.emission.redis_answers()
+                return self.delivery.redis_answers()
             except RedisUnavailableError as error:
-                self.emission.redis_waits(error)
+                self.delivery.redis_waits(error)
                 await asyncio.sleep(REDIS_RETRY_S)
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
@@ -295,5 +295,5 @@ def build(settings: Settings, policy: Policy, partitions: int, registry: Registr
         async for fetch in fetches:
             worker.items.deliver(fetch)
 
-    app.beside.append(worker)
+    app.listeners, app.beside = [worker.server.start], [worker]
     return app

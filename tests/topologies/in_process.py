@@ -26,7 +26,8 @@ from tests.oracle.records import Item
 from tests.topologies.outside import ITEMS, NAMES, USERS, Board, Decoder, Heads, Key, LocalStore, Topics
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
-from topologies.emission import Emission
+from topologies.delivery import Delivery
+from topologies.emission import Emission, SliceSize
 from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
 from topologies.ingest import ItemIngest, UserIngest
@@ -163,8 +164,8 @@ class LocalWorker:
         )
         self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))
         self.emission = Emission(
-            _as(self.users), self.catalogue, self.maker, _as(heads), _as(self), clock, metrics, health,
-            DueQueue(), sizes.ranked, policy.feed.active_days * 86_400_000,
+            _as(self.users), self.catalogue, self.maker, Delivery(_as(heads), _as(self), metrics, health),
+            clock, metrics, DueQueue(), SliceSize(sizes.ranked, 10), policy.feed.active_days * 86_400_000,
         )  # fmt: skip
         self.heartbeat = Heartbeat(
             _as(self.users), _as(self.items), self.catalogue, clock, metrics, Progress()

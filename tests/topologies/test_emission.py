@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.topologies.in_process import LocalShard, LocalWorker, Sizes, run
 from tests.topologies.outside import USERS, Board, Heads, Topics
 from tests.topologies.test_in_process import policy
 from topologies.census import known_users
+from topologies.delivery import SLICES_WAITING_MAX
 from topologies.emission import PARTITION_BYTES, due_key
 from topologies.heartbeat import caught_up
 from topologies.upkeep import Upkeep
@@ -217,16 +219,16 @@ def test_an_outage_of_redis_is_waited_for_and_the_feed_is_written_then() -> None
         async def write(self, feeds: Any) -> Any:
             if self.failures < 3:
                 self.failures += 1
-                failures.append(",".join(sorted(one.emission.health.reasons)))
+                failures.append(",".join(sorted(one.emission.delivery.health.reasons)))
                 raise RedisUnavailableError("away", retry_after_s=0)
             return await heads.write_patiently(feeds, lambda error: None)
 
-    one.emission.writer = Away()
+    one.emission.delivery.writer = Away()
     shard = one.users.shards[0]
     users = sorted(shard.state.rows.arena.ids)[:2]
     assert asyncio.run(one.emission.emit(shard, users, one.emission.as_of_ms())) == 4
     assert failures == ["start", "redis,start", "redis,start"]
-    assert "redis" not in one.emission.health.reasons
+    assert "redis" not in one.emission.delivery.health.reasons
     assert one.emission.metrics.value("feedrank_redis_errors_total") == 3
     assert one.emission.metrics.value("feedrank_redis_up") == 1
 
@@ -236,9 +238,32 @@ def test_from_the_record_to_redis_is_measured_once() -> None:
     shard = one.users.shards[0]
     user = next(iter(shard.state.rows.arena.ids))
     one.emission.signalled(shard, signal(shard, [user], Role.STRONG, 1))
-    for _ in range(2):
-        run(one.emission.emit(shard, [user], one.emission.as_of_ms()))
-    assert one.emission.metrics.value("feedrank_event_to_redis_seconds_count") == 1
+    measured = "feedrank_event_to_redis_seconds_count"
+    asyncio.run(_loop(one, lambda: one.emission.metrics.value(measured) == 1))
+    one.emission.mark(0, [user], Reason.STALE, [0])
+    asyncio.run(_loop(one, lambda: not one.emission.due))
+    assert one.emission.metrics.value(measured) == 1
+
+
+def test_redis_that_is_away_stops_ranking_after_a_few_slices_and_nobody_is_forgotten() -> None:
+    one = rested(worker(Sizes(ranked=1)))
+    asked = 0
+
+    async def never(feeds: Any, waiting: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+
+    one.emission.delivery.writer = cast(Any, SimpleNamespace(write_patiently=never))
+    for partition, shard in one.users.shards.items():
+        users = sorted(shard.state.rows.arena.ids)
+        one.emission.mark(partition, users, Reason.EXPLICIT, [0] * len(users))
+    before = len(one.emission.due)
+    held = 1 + SLICES_WAITING_MAX + 1  # being written, queued, ranked and waiting for a place
+    assert before > held
+    asyncio.run(_loop(one, lambda: len(one.emission.due) == before - held))
+    assert len(one.emission.due) == before - held
+    assert asked == 1
 
 
 # -- census and upkeep ------------------------------------------------------------------------------------
