@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.fingerprint import fp64
-from models.items import DERIVED
+from models.items import DERIVED, ENGAGERS
 from models.slots import Slots, doubled
 from models.words import title_words, word_bits
 
@@ -49,10 +49,11 @@ class Attributes:
 class ItemColumns:
     """One slot per item.
 
-    fp uint64[n], created_ms int64[n], author int32[n], topics int32[n, 4] (-1 = none), embedding
-    float32[n, 64] (whole numbers, int8), has_embedding bool[n], live bool[n], derived DERIVED[n], trend
-    int64[n] (of derived), title_fp and title_bits uint64[n] (0 = none; see models.words); ids, title, kind
-    are lists. A slot that is not live has author and topics -1.
+    fp uint64[n], created_ms int64[n], author int32[n], topics int32[n, 4] (-1 = none), embedding int8[n, 64],
+    embedding_square float64[n] (its squared length), has_embedding bool[n], live bool[n], derived DERIVED[n],
+    trend int64[n] and engager_bits uint16[n, 16] (of derived: the score, and the lowest bits of the engagers'
+    fingerprints), title_fp and title_bits uint64[n] (0 = none; see models.words); ids, title, kind are lists.
+    A slot that is not live has author and topics -1.
     """
 
     def __init__(self, reserve: int) -> None:
@@ -61,11 +62,13 @@ class ItemColumns:
         self.created_ms: I64 = np.zeros(reserve, np.int64)
         self.author: I32 = np.zeros(reserve, np.int32)
         self.topics: I32 = np.zeros((reserve, ITEM_TOPICS_MAX), np.int32)
-        self.embedding: NDArray[np.float32] = np.zeros((reserve, EMBEDDING_DIM), np.float32)
+        self.embedding: I8 = np.zeros((reserve, EMBEDDING_DIM), np.int8)
+        self.embedding_square: NDArray[np.float64] = np.zeros(reserve)
         self.has_embedding: NDArray[np.bool_] = np.zeros(reserve, np.bool_)
         self.live: NDArray[np.bool_] = np.zeros(reserve, np.bool_)
         self.derived: NDArray[np.void] = np.zeros(reserve, DERIVED)
         self.trend: I64 = np.zeros(reserve, np.int64)
+        self.engager_bits: NDArray[np.uint16] = np.zeros((reserve, ENGAGERS), np.uint16)
         self.title_fp: U64 = np.zeros(reserve, np.uint64)
         self.title_bits: U64 = np.zeros(reserve, np.uint64)
         self.ids: list[str] = []
@@ -90,6 +93,7 @@ class ItemColumns:
     def clear(self, slots: I64) -> None:
         """These items have gone; their slots are free."""
         self.live[slots] = self.has_embedding[slots] = False
+        self.engager_bits[slots] = 0
         self.author[slots] = self.topics[slots] = -1
         self.trend[slots] = self.title_fp[slots] = self.title_bits[slots] = 0
         for slot in slots.tolist():
@@ -108,6 +112,7 @@ class ItemColumns:
             doubled(self.author),
         )
         self.topics, self.embedding = doubled(self.topics), doubled(self.embedding)
+        self.embedding_square, self.engager_bits = doubled(self.embedding_square), doubled(self.engager_bits)
         self.has_embedding, self.live = doubled(self.has_embedding), doubled(self.live)
         self.derived, self.trend = doubled(self.derived), doubled(self.trend)
         self.title_fp, self.title_bits = doubled(self.title_fp), doubled(self.title_bits)

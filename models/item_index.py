@@ -111,7 +111,7 @@ class ItemIndex(ItemColumns):
             known,
             np.where(known, author & FP32, 0).astype(np.uint32),
             np.where(known[:, None], topic & FP32, 0).astype(np.uint32),
-            np.where(known[:, None], self.embedding[at], 0).astype(np.int8),
+            np.where(known[:, None], self.embedding[at], np.int8(0)),
         )
 
     def upsert(self, records: Iterable[ItemRecord]) -> None:
@@ -216,6 +216,8 @@ class ItemIndex(ItemColumns):
                 record.title,
                 record.kind,
             )
+        vectors = self.embedding[slots].astype(np.int64)
+        self.embedding_square[slots] = (vectors * vectors).sum(axis=1)
 
     def _attach(self, items: list[tuple[int, ItemRecord]]) -> None:
         """Enter written items into the postings and sums."""
@@ -268,6 +270,7 @@ class ItemIndex(ItemColumns):
         self._sum(slots, -1)
         self.derived[slots] = records
         self.trend[slots] = trend_scores(records["h1"], records["h24"])
+        self.engager_bits[slots] = records["engagers"] >> np.uint64(16) & np.uint64(0xFFFF)
         self._sum(slots, 1)
 
     def _sum(self, slots: NDArray[np.signedinteger], sign: int) -> None:

@@ -164,12 +164,13 @@ class Scene:
         """
         items = self.index.embedding.take(self.at.ravel(), axis=0).reshape(*self.shape, -1)
         asked = np.stack([self.interests.long_direction, self.interests.short_direction], axis=2)
-        dots = np.moveaxis(np.matmul(items, asked), 2, 0).astype(np.float64, order="C")
-        squares = np.vecdot(items, items).astype(np.float64)
+        dots = np.moveaxis(np.matmul(items.astype(np.float32), asked), 2, 0).astype(np.float64, order="C")
         sizes = (asked.astype(np.float64) ** 2).sum(axis=1).T
-        norms = np.sqrt(sizes[:, :, None] * squares)
+        norms = sizes[:, :, None] * self.index.embedding_square.take(self.at)
+        np.sqrt(norms, out=norms)
+        np.maximum(norms, 1.0, out=norms)
         dots *= GRID
-        return floor_div(dots, np.maximum(norms, 1.0), out=dots)
+        return floor_div(dots, norms, out=dots)
 
     @cached_property
     def age_minutes(self) -> F64:

@@ -27,7 +27,8 @@ def followed_engagers(scene: Scene, out: F64) -> None:
         return
     candidates = scene.shape[1]
     row, place = np.divmod(_maybe_followed(scene), ENGAGERS)
-    fp48 = scene.engagers[row, place] >> np.uint64(LOW_BITS)
+    edges = scene.index.derived["engagers"][scene.at.reshape(-1).take(row), place]
+    fp48 = edges >> np.uint64(LOW_BITS)
     pairs = (row // candidates).astype(np.uint64) << np.uint64(KEY_BITS) | fp48
     hits = row[scene.follows.find(pairs)[0]]
     count = np.bincount(hits, minlength=out.size).astype(np.float64)
@@ -38,7 +39,7 @@ def _maybe_followed(scene: Scene) -> I64:
     """Flat places int64[m] in [U * C, 16] whose lowest fingerprint bits are those of somebody whom the user
     follows. Few others are, so that only few have to be looked up."""
     users = scene.shape[0]
-    low = scene.engagers.view(np.uint16)[:, 1::4].reshape(users, -1)  # the lane above the day
+    low = scene.index.engager_bits.take(scene.at.reshape(-1), axis=0).reshape(users, -1)
     flags = np.zeros((users, 1 << LOW_BITS), np.bool_)
     for user, edges in enumerate(scene.followed_edges):
         flags[user, edges.view(np.uint16)[1::4]] = True
