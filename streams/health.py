@@ -54,7 +54,9 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen. Raises OperatorError (port taken) when it cannot."""
+        """Listen, unless it does. Raises OperatorError (port taken) when it cannot."""
+        if self._runner is not None:
+            return
         app = web.Application()
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)

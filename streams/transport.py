@@ -22,7 +22,7 @@ import contextlib
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Generic
 
 import faust
@@ -72,6 +72,7 @@ class ShardApp(faust.App):  # type: ignore[misc]
         self.site = site
         self.jobs: list[ShardTable[Any]] = []
         self.beside: list[Any] = []
+        self.listeners: list[Callable[[], Awaitable[None]]] = []
         self.failure: BaseException | None = None
         self.failed = asyncio.Event()
         super().__init__(**options)
@@ -204,6 +205,8 @@ async def _run(build: Callable[[], ShardApp]) -> int:
     try:
         app = build()
         with claimed(app.site.directory):
+            for listen in app.listeners:  # a taken port is found before anything runs that has to be stopped
+                await listen()
             return await _until_end(app, told_to_stop)
     except OperatorError as error:
         return explain(error)

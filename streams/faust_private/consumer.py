@@ -27,6 +27,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.concerns import KafkaSettings
 from streams.faust_private.raw import RawFetch, fetch_past_buffered, keep_in_group, take, wake
+from streams.faust_private.threads import StoppableThread
 from streams.log import logger
 from streams.shard import Reader
 
@@ -57,7 +58,7 @@ class _NothingRead(dict[TP, Any]):
         return None
 
 
-class ShardThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+class ShardThread(StoppableThread, driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """aiokafka's consumer in Faust's thread: heartbeats go on whatever the main loop does."""
 
     consumer: ShardConsumer

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as DriverConsumer
 from faust.types import TP
 from mode.services import Service, ServiceTask
+from mode.threads import ServiceThread, WorkerThread
 
 from streams.concerns import CheckpointSettings, WorkerSettings
 from streams.faust_private.consumer import SCHEME, ShardConsumer, ShardTransport, WholeFetches
@@ -473,7 +475,41 @@ def test_a_seek_is_done_in_the_consumers_thread_and_counted(in_app: Callable[...
     in_app(check)
 
 
-def _thread_init() -> Callable[..., Any]:
-    from mode.threads import ServiceThread
+def test_stopping_waits_for_a_thread_that_is_on_its_way(in_app: Callable[..., Any]) -> None:
+    async def check(app: ShardApp) -> None:
+        may_begin = threading.Event()
 
+        class Late(WorkerThread):  # type: ignore[misc]
+            def run(self) -> None:
+                may_begin.wait()
+                super().run()
+
+        thread = app.consumer._thread
+
+        async def connect() -> None:
+            """There is no broker here."""
+
+        thread.Worker, thread.on_start = Late, connect
+        moved(
+            "mode's ServiceThread has no `_thread` and `_thread_started` any more, or starts in other steps",
+            {"_thread", "_thread_started", "Worker"} <= names_in(ServiceThread.start),
+        )
+        starting = asyncio.ensure_future(thread.start())
+        await asyncio.sleep(0)  # up to the thread's launch
+        stopping = asyncio.ensure_future(thread.stop())
+        given_up, _ = await asyncio.wait([stopping], timeout=0.05)
+        may_begin.set()
+        await starting
+        await thread.stop()
+        await stopping
+        assert not given_up, "stopping gave up a thread before its first line"
+        moved(
+            "mode's ServiceThread ends otherwise: its thread outlives stop(), on a loop that is closed",
+            not thread._thread.is_alive() and thread.thread_loop.is_closed(),
+        )
+
+    in_app(check)
+
+
+def _thread_init() -> Callable[..., Any]:
     return ServiceThread.__init__
