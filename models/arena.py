@@ -74,18 +74,29 @@ class Arena:
         """
         keys = list(keys)
         slots, missing = self.lookup(keys)
-        if not missing.size:
-            return slots
-        fresh = list(dict.fromkeys(keys[i] for i in missing.tolist()))
-        if len(self) + len(fresh) > self.rows_max:
+        if missing.size:
+            absent = [keys[i] for i in missing.tolist()]
+            fresh = dict.fromkeys(absent)
+            made = dict(zip(fresh, self.add(list(fresh)).tolist(), strict=True))
+            slots[missing] = [made[key] for key in absent]
+        return slots
+
+    def add(self, keys: list[bytes]) -> I64:
+        """Zeroed rows for n distinct keys that are not here; returns their slots int64[n].
+
+        Raises ArenaFull.
+        """
+        if len(self) + len(keys) > self.rows_max:
             raise ArenaFull(
-                f"{len(fresh)} rows do not fit beside {len(self)} of at most {self.rows_max}; "
+                f"{len(keys)} rows do not fit beside {len(self)} of at most {self.rows_max}; "
                 "evict, or checkpoint and flush first"
             )
-        reused = [self._free.pop() for _ in range(min(len(fresh), len(self._free)))]
-        made = [*reused, *range(self.top, self.top + len(fresh) - len(reused))]
-        self.fp[made] = self._keys.add(fresh, made)
-        return self.lookup(keys)[0]
+        reused = [self._free.pop() for _ in range(min(len(keys), len(self._free)))]
+        made = [*reused, *range(self.top, self.top + len(keys) - len(reused))]
+        slots = np.array(made, np.int64)
+        self.fp[slots] = self._keys.add(keys, made)
+        self._used[slots] = True
+        return slots
 
     def touch(self, slots: I64) -> None:
         """These rows changed: the next cut copies them."""

@@ -18,6 +18,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 HEAD_BYTES = 32
+_ALL_WORDS = 0x01010101  # four times True: a head is four words
 
 
 class KeySlots:
@@ -63,11 +64,8 @@ class KeySlots:
             return np.empty(0, np.int64)
         slots = self._index.get(fps).astype(np.int64)
         heads = _heads(keys)
-        same = (
-            (self._heads[slots].view(np.uint64) == heads.view(np.uint64))
-            .reshape(-1, HEAD_BYTES // 8)
-            .all(axis=1)
-        )
+        words: NDArray[np.bool_] = self._heads[slots].view(np.uint64) == heads.view(np.uint64)
+        same = words.view(np.uint32) == _ALL_WORDS
         # A key of 32 bytes or more, or with NUL at its end, may equal another one in its padded head.
         doubtful = heads.view(np.uint8).reshape(-1, HEAD_BYTES)[:, -1] != 0
         if self._long:

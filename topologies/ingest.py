@@ -12,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.arena import ArenaFull
 from models.columns import ActivityColumns
 from models.item_deltas import Deltas
@@ -116,13 +119,13 @@ class UserIngest:
         state = shard.state
         while True:
             try:
-                self._make_resident(shard, columns.keys)
+                slots = self._make_resident(shard, columns.keys)
             except ArenaFull as full:
                 self._demand_room(shard, columns.keys)
                 log.info("checkpoint and flush: memory is full", partition=shard.partition, why=str(full))
                 await shard.flush_now()
                 continue
-            planned = state.plan(columns)
+            planned = state.plan(columns, slots)
             known = next_offset <= self._known_to.get(shard.partition, 0)
             if known or not state.needs_items(planned):
                 return planned
@@ -151,12 +154,14 @@ class UserIngest:
             )
 
     @staticmethod
-    def _make_resident(shard: Shard[UserShard], keys: list[bytes]) -> None:
+    def _make_resident(shard: Shard[UserShard], keys: list[bytes]) -> NDArray[np.int64]:
+        """Slots of `keys`, whose rows are in memory until the next await."""
         read: dict[bytes, bytes | None] = {}
-        wanted = shard.state.rows.make_resident(keys)
+        slots, wanted = shard.state.rows.locate(keys)
         while wanted:
             read |= zip(wanted, shard.store.get_many(wanted), strict=True)
-            wanted = shard.state.rows.make_resident(keys, read)
+            slots, wanted = shard.state.rows.locate(keys, read)
+        return slots
 
 
 @dataclass(slots=True)

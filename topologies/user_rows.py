@@ -61,26 +61,41 @@ class UserRows:
         Call again with all that was `read` (tagged key -> bytes or None) until it returns []: users with seen
         pages take two rounds. Raises ArenaFull when everything is pinned.
         """
+        return self.locate(keys, read)[1]
+
+    def locate(
+        self, keys: Sequence[bytes], read: Mapping[bytes, bytes | None] | None = None
+    ) -> tuple[I64, list[bytes]]:
+        """`make_resident`, and the slots int64[n] of `keys` (they hold once nothing is left to read)."""
         slots, missing = self.arena.lookup(keys)
         if not missing.size:
-            return []
-        wanted = {keys[i]: None for i in missing.tolist()}
+            return slots, []
+        absent = [keys[i] for i in missing.tolist()]
+        wanted = dict.fromkeys(absent)
         self._make_room(len(wanted), slots[slots >= 0])
-        if self.resident:
-            self.arena.insert(wanted)
-            return []
-        read = {} if read is None else read
-        heads = [tag + key for key in wanted for tag in (b"u", b"g")]
+        if not self.resident:
+            read = {} if read is None else read
+            found, unread = self._found(wanted, read)
+            if unread:
+                return slots, unread
+            self._take_over(wanted, found)
+        else:
+            self.arena.add(list(wanted))
+        slots[missing] = self.arena.lookup(absent)[0]
+        return slots, []
+
+    def _found(
+        self, keys: Iterable[bytes], read: Mapping[bytes, bytes | None]
+    ) -> tuple[dict[bytes, bytes], list[bytes]]:
+        """What is known of these users' rows (by tagged key), and the tagged keys still to be read."""
+        heads = [tag + key for key in keys for tag in (b"u", b"g")]
         found = self._newest(heads, read)
-        absent = [key for key in heads if key not in found and key not in read]
-        if not absent:
-            pages = list(self._page_keys(wanted, found))
+        unread = [key for key in heads if key not in found and key not in read]
+        if not unread:
+            pages = list(self._page_keys(keys, found))
             found |= self._newest(pages, read)
-            absent = [key for key in pages if key not in found and key not in read]
-        if absent:
-            return absent
-        self._take_over(wanted, found)
-        return []
+            unread = [key for key in pages if key not in found and key not in read]
+        return found, unread
 
     def _newest(self, keys: Iterable[bytes], read: Mapping[bytes, bytes | None]) -> dict[bytes, bytes]:
         """Committed bytes that RocksDB does not have yet win over what was read from it."""

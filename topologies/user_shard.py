@@ -74,10 +74,11 @@ class UserShard:
 
     # -- the step ------------------------------------------------------------------------------------
 
-    def plan(self, part: ActivityColumns) -> Plan:
-        """What a slice will do; every key must be resident."""
-        slots, missing = self.rows.arena.lookup(part.keys)
-        assert not missing.size, "make_resident comes before plan"
+    def plan(self, part: ActivityColumns, slots: I64 | None = None) -> Plan:
+        """What a slice will do; every key must be resident. `slots`: of its keys, where they are known."""
+        if slots is None:
+            slots, missing = self.rows.arena.lookup(part.keys)
+            assert not missing.size, "make_resident comes before plan"
         return plan(self.rows.arena.rows, slots, part, self.verbs)
 
     def needs_items(self, planned: Plan) -> bool:
