@@ -102,6 +102,11 @@ class DueQueue(Generic[User]):
     def __len__(self) -> int:
         return len(self._shelf_of)
 
+    @property
+    def own(self) -> bool:
+        """Whether someone waits who did something: the others only keep feeds in good order."""
+        return bool(self._filled & ~_NOT_OWN)
+
     def mark(self, user: User, reasons: Reason, now_ms: int, active_ms: int) -> bool:
         """The user is due for one more reason; `active_ms`: when they last did something.
 

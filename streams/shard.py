@@ -68,7 +68,7 @@ class Shard(Generic[S]):
         checkpoints: Checkpointer,
         reader: Reader,
         apply: Callable[[Shard[S], RecordBatch], Awaitable[None]],
-        records_max: int,
+        records_max: Callable[[], int],
         observer: Observer,
     ) -> None:
         self.names, self.state, self.store, self.checkpoints = names, state, store, checkpoints
@@ -168,7 +168,7 @@ class Shard(Generic[S]):
 
     async def _work(self, fetch: RawFetch) -> None:
         try:
-            for batch in Unpacker(fetch).batches(self._records_max):
+            for batch in Unpacker(fetch).batches(self._records_max()):
                 await self._free.wait()
                 if self._stopping or not self._joins(batch):
                     return

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -44,7 +45,8 @@ class Job(Generic[S]):
     `name` names the directory and the Faust table. `open_state(partition, store)` makes an empty state, which
     then gets its rows by `restore`. `apply(shard, batch)` may await, and an error that it raises ends the
     worker. `opened` is awaited when a shard has its rows, before its first batch; `closed` is called when it
-    is no longer ours (the same shard may be `opened` again, if nobody else had it meanwhile).
+    is no longer ours (the same shard may be `opened` again, if nobody else had it meanwhile). `records_now`
+    says how many records a batch may have at this moment, given the most it may ever have.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Job(Generic[S]):
     apply: Callable[[Shard[S], RecordBatch], Awaitable[None]]
     opened: Callable[[Shard[S]], Awaitable[None]] | None = None
     closed: Callable[[Shard[S]], None] | None = None
+    records_now: Callable[[int], int] = lambda records_max: records_max
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,8 @@ class Shards(Generic[S]):
             self._reader.mark_done(job.source, partition, position)
 
         checkpoints = Checkpointer(names, state, store, site.kafka, site.checkpoint, site.observer, committed)
-        shard = Shard(
-            names, state, store, checkpoints, self._reader, job.apply, site.records_max, site.observer
-        )
+        records_max = partial(job.records_now, site.records_max)
+        shard = Shard(names, state, store, checkpoints, self._reader, job.apply, records_max, site.observer)
         checkpoints.behind = lambda: shard.lag > BEHIND_RECORDS
         return shard
 

@@ -37,6 +37,8 @@ PARTITION_BYTES = 2
 HOLD_SHARE = 0.8
 """Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
 USERS_MIN = 4
+UPKEEP_PAUSE_S = 0.1
+"""While ingest is behind, between two slices of users who did nothing: it has the loop otherwise."""
 REASONS: dict[int, Reason] = {
     Role.EXPOSURE: Reason.VISIT,
     Role.WEAK: Reason.VISIT,
@@ -165,6 +167,7 @@ class Emission:
 
     async def _rank_due(self) -> None:
         while True:
+            own = self.due.own
             popped = self.due.pop(self.size.users, self._now_ms())
             self.metrics.due_users.set(len(self.due))
             if not popped:
@@ -175,7 +178,7 @@ class Emission:
             record_ms = [at_ms for at_ms in acts if at_ms is not None]
             if parts:  # a shard that has gone: its next owner looks after its users
                 await self.delivery.put(await self._rank(parts, self.as_of_ms(), record_ms))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if own or caught_up(self.users) else UPKEEP_PAUSE_S)
 
     def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
         """The due users of each shard that is still at work here."""

@@ -10,7 +10,7 @@ from streams.registry import Registry
 from streams.settings import Settings
 from streams.topics_admin import TopicsAdmin
 from streams.transport import ShardApp
-from topologies.worker import build
+from topologies.agents import build
 from wire.names import ACTIVITIES, ITEMS
 
 

@@ -1,7 +1,5 @@
 """One worker put together: shards, item index, emission and all that runs beside them.
 
-    sys.exit(run_worker(lambda: build(settings, partitions)))
-
 The parts know nothing of each other but what they are given here.
 """
 
@@ -9,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +20,6 @@ from models.due import DueQueue, Followers
 from models.item_index import ItemIndex
 from models.policy import Policy
 from streams.codec import Decoder, ItemDecoder
-from streams.faust_private.raw import RawFetch
 from streams.feeds import FeedWriter
 from streams.health import STARTING, Health, HealthServer
 from streams.log import logger
@@ -35,7 +32,7 @@ from streams.shard import Shard
 from streams.shards import Job
 from streams.store import ShardStore
 from streams.tail import TailReader
-from streams.transport import ShardApp, ShardTable, create_app
+from streams.transport import ShardTable, create_app
 from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
@@ -59,6 +56,7 @@ from wire.names import ACTIVITIES, ITEMS
 DAY_MS = 86_400_000
 REDIS_RETRY_S = 1.0
 TICK_PACE_MS_MAX = 5_000
+RECORDS_BESIDE_FEEDS = 1_000
 
 log = logger(__name__)
 
@@ -159,7 +157,14 @@ class Worker(Service):  # type: ignore[misc]
             self.told.metrics,
             self.told.health,
         )
-        job = Job("users", ACTIVITIES, names.users_changelog, open_state, self.ingest.apply)
+        job = Job(
+            "users",
+            ACTIVITIES,
+            names.users_changelog,
+            open_state,
+            self.ingest.apply,
+            records_now=self._records_now,
+        )
         return self.app.shards(job)
 
     def _item_table(self) -> ShardTable[ItemShard]:
@@ -210,6 +215,10 @@ class Worker(Service):  # type: ignore[misc]
         self.maker.forget(self.catalogue.index.lookup(fps).tolist())
         self.emission.items_came(fps)
         self.told.metrics.items.set(len(self.catalogue.index))
+
+    def _records_now(self, records_max: int) -> int:
+        """Large slices cost less each, small ones let those who wait for a feed have it."""
+        return min(records_max, RECORDS_BESIDE_FEEDS) if self.emission.due.own else records_max
 
     def _signalled(self, shard: Shard[UserShard], signals: Signals) -> None:
         self.emission.signalled(shard, signals)
@@ -275,25 +284,3 @@ class Worker(Service):  # type: ignore[misc]
         await self.writer.close()
         await self.redis.aclose()
         await self.server.stop()
-
-
-def build(settings: Settings, policy: Policy, partitions: int, registry: Registry | None = None) -> ShardApp:
-    """The Faust app of a worker; call inside a running loop."""
-    told = Instruments(Metrics(settings.observability.service_name), Health(), Progress())
-    worker = Worker(settings, policy, partitions, registry, told)
-    app = worker.app
-
-    @app.agent(worker.users.source)  # type: ignore[untyped-decorator]
-    async def update_profiles(fetches: AsyncIterator[RawFetch]) -> None:
-        """Hand each fetch of activities to its shard."""
-        async for fetch in fetches:
-            worker.users.deliver(fetch)
-
-    @app.agent(worker.items.source)  # type: ignore[untyped-decorator]
-    async def update_items(fetches: AsyncIterator[RawFetch]) -> None:
-        """Hand each fetch of item deltas to its shard."""
-        async for fetch in fetches:
-            worker.items.deliver(fetch)
-
-    app.listeners, app.beside = [worker.server.start], [worker]
-    return app

@@ -11,7 +11,8 @@ import pytest
 
 from streams.policy_file import read_policy
 from streams.settings import Settings
-from topologies.worker import Worker, build
+from topologies.agents import build
+from topologies.worker import Worker
 
 
 def built(data: Path, monkeypatch: pytest.MonkeyPatch, policy: Any) -> Worker:
