@@ -161,3 +161,26 @@ def test_a_full_disk_does_not_stand_in_the_way_of_closing(
     store.close()
     assert store.closed
     assert not caplog.records, "the failed write has said it already"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from streams.store import ShardStore
+
+store = ShardStore(Path(sys.argv[1]))
+for number in range(1, 4):
+    store.write_whole([(b"u%05d" % n, b"%d" % number) for n in range(5_000, 0, -1)] + [(b"!at", b"%d" % number)])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_is_written_whole_is_there_after_a_kill(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "s")], check=False)
+    store = ShardStore(tmp_path / "s")
+    assert store.get(b"!at") == b"3"
+    rows = dict(row for part in store.scan(b"u") for row in part)
+    assert rows == {b"u%05d" % n: b"3" for n in range(1, 5_001)}
+    store.write_whole([(b"ua", b"old"), (b"ua", b"new")])
+    assert store.get(b"ua") == b"new"
+    store.close()
