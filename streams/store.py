@@ -132,7 +132,7 @@ class ShardStore:
 
     def write_whole(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Put any number of rows, all of them or none, whatever dies when: one sorted file that RocksDB takes
-        over. For who has no changelog to mend a half-written flush from. Of a key given twice the last counts.
+        over, for who has no changelog to mend a half-written flush. Of a key given twice the last counts.
         """
         self._do("write", lambda: self._ingest(sorted(dict(rows).items())))
 

@@ -170,7 +170,8 @@ from streams.store import ShardStore
 
 store = ShardStore(Path(sys.argv[1]))
 for number in range(1, 4):
-    store.write_whole([(b"u%05d" % n, b"%d" % number) for n in range(5_000, 0, -1)] + [(b"!at", b"%d" % number)])
+    rows = [(b"u%05d" % n, b"%d" % number) for n in range(5_000, 0, -1)]
+    store.write_whole([*rows, (b"!at", b"%d" % number)])
 os.kill(os.getpid(), 9)
 """
 
