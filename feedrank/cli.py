@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "serve": "Run the read API with its page.",
     "act": "Act as a user and see the feed before and after.",
     "load": "Turn real data into activities and items on the topics.",
+    "dataset": "Make a data set of what was served and what came of it.",
     "topics": "Check or create the topics; show the lag.",
     "dlq": "List, show and requeue dead letters.",
     "policy": "Check a policy file.",

@@ -18,9 +18,10 @@ from confluent_kafka import KafkaException, Producer
 from streams.codec.item_fields import key_id
 from streams.codec.schemas import Schemas
 from streams.concerns import KafkaSettings
-from streams.dead_letter_log import ANSWER_S, RECEIPT, StoredLetter, read
+from streams.dead_letter_log import RECEIPT, StoredLetter, read
 from streams.errors import ExitCode, OperatorError
 from streams.letter_edit import Unreadable, decode_value, edit_value, kind_of
+from streams.past_records import ANSWER_S
 from wire.names import DEAD_LETTERS
 from wire.partitioner import partition_of
 

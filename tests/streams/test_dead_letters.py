@@ -290,7 +290,7 @@ def test_a_missing_topic_and_an_absent_broker_are_one_message_each(
     settings = KafkaSettings(KAFKA_BOOTSTRAP_SERVERS=kafka)
     with pytest.raises(OperatorError, match="feedrank topics create"):
         read(settings, None, f"{namespace}.nothing")
-    monkeypatch.setattr("streams.dead_letter_log.ANSWER_S", 1.0)
+    monkeypatch.setattr("streams.past_records.ANSWER_S", 1.0)
     nobody = KafkaSettings(KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1")
     with pytest.raises(OperatorError, match="KAFKA_BOOTSTRAP_SERVERS"):
         read(nobody, None, "x")

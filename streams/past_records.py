@@ -1,0 +1,85 @@
+"""Reading a topic from its beginning (or a time) to its end, for commands that look at what is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.concerns import KafkaSettings
+from streams.errors import ExitCode, OperatorError
+
+ANSWER_S = 10.0
+SILENCE_S_MAX = 30.0
+POLL_S = 0.1
+BATCH_RECORDS_MAX = 1_000
+
+
+class PastRecords:
+    """The committed records of a topic up to its end at this moment; a `with` block. Joins no group."""
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._topic = topic
+        self._servers = kafka.bootstrap_servers
+        self._consumer = Consumer(
+            {
+                **kafka.confluent(),
+                "fetch.wait.max.ms": 50,
+                "log_level": 0,
+                "group.id": "feedrank.onlooker",  # never committed to
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+
+    def __enter__(self) -> PastRecords:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def records(self, since_ms: int | None = None) -> Iterator[Message]:
+        """Records from `since_ms` on, partitions mixed, each in offset order.
+
+        Raises OperatorError when the broker does not answer or the topic is missing.
+        """
+        try:
+            waiting = {one.partition for one in self._assign(since_ms)}
+            last = time.monotonic()
+            while waiting:
+                if time.monotonic() - last > SILENCE_S_MAX:
+                    raise self._silent(f"nothing came for {SILENCE_S_MAX:.0f} s")
+                for record in self._consumer.consume(BATCH_RECORDS_MAX, timeout=POLL_S):
+                    last = time.monotonic()
+                    error = record.error()
+                    if error is None:
+                        yield record
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        waiting.discard(record.partition())
+                    else:
+                        raise KafkaException(error)
+        except KafkaException as error:
+            raise self._silent(error.args[0].str()) from error
+
+    def _assign(self, since_ms: int | None) -> list[TopicPartition]:
+        found = self._consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
+        if found.error is not None or not found.partitions:
+            raise OperatorError(
+                f"{self._topic} is missing on {self._servers}; `feedrank topics create` makes it",
+                ExitCode.TOPICS_WRONG,
+            )
+        starts = [TopicPartition(self._topic, p, since_ms or 0) for p in found.partitions]
+        if since_ms is not None:
+            starts = self._consumer.offsets_for_times(starts, timeout=ANSWER_S)
+            starts = [one for one in starts if one.offset != OFFSET_END]
+        self._consumer.assign(starts)
+        return starts
+
+    def _silent(self, why: str) -> OperatorError:
+        return OperatorError(
+            f"{self._topic} on {self._servers} cannot be read: {why}; check KAFKA_BOOTSTRAP_SERVERS",
+            ExitCode.BROKER_UNREACHABLE,
+        )
