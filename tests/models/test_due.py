@@ -165,3 +165,17 @@ def test_a_value_never_falls_while_a_user_waits() -> None:
     queue.mark(2, Reason.VISIT, NOW_MS, NOW_MS - 60_000)
     queue.mark(1, Reason.STALE, NOW_MS + 86_400_000, NOW_MS)
     assert [d.user for d in queue.pop(2, NOW_MS + 86_400_000)] == [1, 2]
+
+
+def test_own_tells_whether_someone_who_acted_waits() -> None:
+    queue: DueQueue[int] = DueQueue()
+    queue.mark(1, Reason.MISSING | Reason.STALE, 0, 0)
+    assert not queue.own
+    queue.mark(2, Reason.VISIT, 0, -(10**9))
+    assert queue.own
+    queue.discard(2)
+    assert not queue.own
+    queue.mark(1, Reason.NEGATIVE, 0, 0)
+    assert queue.own
+    queue.pop(2, 0)
+    assert not queue.own

@@ -245,6 +245,21 @@ def test_from_the_record_to_redis_is_measured_once() -> None:
     assert one.emission.metrics.value(measured) == 1
 
 
+@pytest.mark.parametrize(("reason", "slices"), [(Reason.STALE, 1), (Reason.VISIT, 3)])
+def test_behind_only_those_who_wait_are_ranked_without_a_pause(
+    reason: Reason, slices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("topologies.emission.UPKEEP_PAUSE_S", 1_000.0)
+    one = rested(worker(Sizes(ranked=2)))
+    shard = one.users.shards[0]
+    users = sorted(shard.state.rows.arena.ids)[:6]
+    one.emission.mark(0, users, reason, [0] * len(users))
+    monkeypatch.setattr("topologies.emission.caught_up", lambda shards: False)
+    left = len(users) - 2 * slices
+    asyncio.run(_loop(one, lambda: len(one.emission.due) == left))
+    assert len(one.emission.due) == left
+
+
 def test_redis_that_is_away_stops_ranking_after_a_few_slices_and_nobody_is_forgotten() -> None:
     one = rested(worker(Sizes(ranked=1)))
     asked = 0
