@@ -77,9 +77,9 @@ class FeedToWrite:
 class FeedWriter:
     """Writes feeds of one namespace; one call at a time.
 
-    `losses` grows when Redis is found without our marker: it is new or came back empty, and every active
-    user's feed is missing (so it is 1 after the first write to an empty Redis). `failures` counts
-    consecutive failed calls, 0 while Redis answers.
+    `losses` grows when Redis is found without our marker, or with one set since we last looked: it is
+    new or came back empty, and every active user's feed is missing (so it is 1 after the first write to an
+    empty Redis). `failures` counts consecutive failed calls, 0 while Redis answers.
     """
 
     def __init__(self, settings: RedisSettings, names: Namespace) -> None:
@@ -90,11 +90,16 @@ class FeedWriter:
         self._link = RedisLink(settings)
         self._ttl_s = settings.feed_ttl_s
         self._markers = [names.present(i) for i in range(CLUSTER_MARKERS if settings.cluster else 1)]
+        self._marks: list[object] = []
         self._marked_s = float("-inf")
         self._announcing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Connect and look for the marker. Raises RedisUnavailableError."""
+        await self._check_presence()
+
+    async def look(self) -> None:
+        """Count a loss that happened while nothing was written. Raises RedisUnavailableError."""
         await self._check_presence()
 
     async def close(self) -> None:
@@ -198,9 +203,13 @@ class FeedWriter:
         now_s = time.monotonic()
         if now_s - self._marked_s < PRESENCE_CHECK_S and not self.failures:
             return
-        replies = await self._run([("SETNX", marker, int(time.time() * 1_000)) for marker in self._markers])
+        now_us = time.time_ns() // 1_000  # one of several workers sets it, all others see that it is another
+        replies = await self._run(
+            [c for marker in self._markers for c in (("SETNX", marker, now_us), ("GET", marker))]
+        )
+        fresh, before, self._marks = replies[::2], self._marks, replies[1::2]
         self._marked_s = now_s
-        if any(reply == 1 for reply in replies):
+        if 1 in fresh or (before and before != self._marks):
             self.losses += 1
             log.warning("this Redis has no feeds of ours (new, or came back empty): all are due")
 

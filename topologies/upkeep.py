@@ -44,6 +44,7 @@ class Upkeep:
     async def run(self) -> None:
         """Sweep every few seconds, for ever."""
         while True:
+            await self._look_at_redis()
             if self.emission.delivery.writer.losses != self._losses:
                 self._losses = self.emission.delivery.writer.losses
                 self._censused.clear()
@@ -51,6 +52,13 @@ class Upkeep:
             for shard in list(self.users.shards.values()):
                 await self._look_after(shard)
             await asyncio.sleep(SWEEP_S)
+
+    async def _look_at_redis(self) -> None:
+        """While nobody does anything nothing is written, and Redis may come back empty all the same."""
+        try:
+            await self.emission.delivery.writer.look()
+        except RedisUnavailableError as error:
+            log.debug("Redis is not there", why=str(error))
 
     async def _look_after(self, shard: Shard[UserShard]) -> None:
         try:

@@ -20,6 +20,7 @@ from streams.feeds import (
     RedisUnavailableError,
 )
 from tests.services import Redis, free_port
+from tests.waiting import GUARD_S
 from wire.chunks import Entries, Entry
 from wire.names import ROUTE_KEY, Namespace
 from wire.route import Route
@@ -98,7 +99,7 @@ def test_what_was_written_is_announced_and_what_was_refused_is_not(
     channel = Namespace(namespace).changed
     listener = plain.pubsub(ignore_subscribe_messages=True)
     listener.subscribe(channel)
-    listener.get_message(timeout=1)
+    listener.get_message(timeout=GUARD_S)
 
     async def use(writer: FeedWriter) -> None:
         await writer.write([feed("a", 2)])
@@ -108,7 +109,7 @@ def test_what_was_written_is_announced_and_what_was_refused_is_not(
     first, second = (orjson.loads(fields["feeds"]) for _, fields in plain.xrange(channel))  # type: ignore[union-attr, misc]
     assert first == [["a", "for_you", feed("a", 2).version]]
     assert second == [["b", "following", feed("b", 1).version]]
-    heard = listener.get_message(timeout=1)
+    heard = listener.get_message(timeout=GUARD_S)
     listener.close()
     assert heard is not None
     assert orjson.loads(heard["data"]) == first
@@ -169,6 +170,27 @@ def test_an_outage_is_typed_backs_off_and_ends(private_redis: Redis, namespace: 
     assert losses == 2, "the server came back empty: every feed is due again"
     assert waits == sorted(waits)
     assert waits[0] < waits[-1] <= BACKOFF_MAX_S
+
+
+def test_every_worker_hears_of_a_redis_that_came_back_empty(
+    private_redis: Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that writes nothing, and one that looks when another has marked the new one already."""
+    monkeypatch.setattr("streams.feeds.PRESENCE_CHECK_S", 0.0)
+
+    async def use(writer: FeedWriter) -> tuple[int, int]:
+        other = FeedWriter(settings(private_redis.url), Namespace(namespace))
+        await writer.start()
+        await other.start()
+        before = writer.losses + other.losses
+        redis.Redis.from_url(private_redis.url).flushall()
+        for _ in range(2):
+            await writer.look()
+            await other.look()
+        await other.close()
+        return before, writer.losses + other.losses
+
+    assert with_writer(private_redis.url, namespace, use) == (1, 3)
 
 
 def test_no_redis_at_start_says_where_and_what_to_do(namespace: str) -> None:
