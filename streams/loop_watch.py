@@ -166,8 +166,9 @@ class Progress:
 class Judge:
     """Decides when a process is stalled; pure, so that it is tested without threads.
 
-    Stalled: for `stall_s` the sum of what moved is the same and lag has grown, with nothing waiting on
-    purpose; or the loop has not turned for `stall_s`.
+    Stalled: for `stall_s`, reckoned from when lag began to grow, the sum of what moved is the same, with
+    nothing waiting on purpose; or the loop has not turned for `stall_s`. A quiet time before a burst of
+    records does not count.
     """
 
     def __init__(self, stall_s: float) -> None:
@@ -182,7 +183,7 @@ class Judge:
         if silent_s >= self._stall_s:
             return f"the event loop has not turned for {silent_s:.0f} s"
         moved, lag = progress.totals()
-        if self._since_s is None or moved != self._moved or lag < self._lag or progress.waits:
+        if self._since_s is None or moved != self._moved or lag <= self._lag or progress.waits:
             self._since_s, self._moved, self._lag = now_s, moved, lag
             return None
         still_s = now_s - self._since_s

@@ -18,6 +18,7 @@ from streams.concerns import ObservabilitySettings
 from streams.log import LineFormatter, Log, logger, setup
 from streams.loop_watch import Judge, LoopWatch, Progress, Watchdog, standing_lines
 from streams.metrics import Metrics, quantile
+from tests.waiting import GUARD_S
 
 
 def test_names_follow_the_conventions() -> None:
@@ -227,6 +228,15 @@ def test_movement_quiet_and_shrinking_lag_are_no_stall() -> None:
         assert shrinking.verdict(progress_at(5, 100 - now, now), now) is None
 
 
+def test_a_burst_after_a_long_quiet_has_its_time_too() -> None:
+    judge = Judge(10)
+    for now in range(0, 60, 5):
+        assert judge.verdict(progress_at(5, 0, now), now) is None
+    assert judge.verdict(progress_at(5, 500, 60), 60) is None
+    assert judge.verdict(progress_at(5, 500, 64), 64) is None
+    assert judge.verdict(progress_at(5, 500, 65), 65) is not None
+
+
 def test_waiting_on_purpose_is_no_stall_until_it_ends() -> None:
     judge, progress = Judge(10), progress_at(5, 100, 0)
     progress.waits_for("redis", "connection refused")
@@ -258,7 +268,7 @@ def test_the_watchdog_ends_a_process_whose_loop_is_stuck(caplog: pytest.LogCaptu
         progress.doing("apply", 2, "decode")
         dog = Watchdog(progress, stall_s=0.2, end=end)
         dog.start(asyncio.get_running_loop())
-        assert over.wait(5), "the watchdog did not bark"
+        assert over.wait(GUARD_S), "the watchdog did not bark"
         dog.stop()
 
     with caplog.at_level(logging.ERROR):
