@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "act": "Act as a user and see the feed before and after.",
     "load": "Turn real data into activities and items on the topics.",
     "dataset": "Make a data set of what was served and what came of it.",
+    "train": "Train a model on a data set.",
     "topics": "Check or create the topics; show the lag.",
     "dlq": "List, show and requeue dead letters.",
     "policy": "Check a policy file.",
@@ -48,7 +49,7 @@ def _load(name: str) -> typer.Typer | Callable[..., Any]:
         missing = (error.name or "?").partition(".")[0]
         raise OperatorError(
             f"`{name}` needs the package {missing}, which is not installed; "
-            "install feedrank with its extras: pip install 'feedrank[demo,bench]'"
+            "install feedrank with its extras: pip install 'feedrank[demo,train,bench]'"
         ) from error
     app = getattr(loaded, "app", None)  # a worker's module may hold an `app` of another kind
     return app if isinstance(app, typer.Typer) else _function(loaded, name)

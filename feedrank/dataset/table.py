@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from models.features import FEATURES
 from models.labels import SPLITS
 from streams.errors import ExitCode, OperatorError
+from streams.model_folder import differences, feature_versions
 
 FORMAT = 1
 META = b"feedrank"
@@ -51,11 +51,6 @@ _PLAIN: dict[str, Any] = {
     "split": pa.string(),
     "origin": pa.string(),
 }
-
-
-def feature_versions() -> dict[str, int]:
-    """Name -> version of every feature, in order."""
-    return {feature.name: feature.version for feature in FEATURES}
 
 
 def schema() -> Any:
@@ -166,7 +161,14 @@ def load(path: Path) -> DataSet:
     n = table.num_rows
     planes = np.empty((len(names), n), np.int32)
     for row, name in zip(planes, names, strict=True):
-        row[:] = table.column(PREFIX + name).to_numpy()
+        column = table.column(PREFIX + name)
+        if column.null_count:
+            raise OperatorError(
+                f"{path}: feature {name} is missing in {column.null_count} rows; make it again with "
+                "`feedrank dataset`",
+                ExitCode.BAD_INPUT,
+            )
+        row[:] = column.to_numpy()
     split = np.array([SPLITS.index(one) for one in table.column("split").to_pylist()], np.int8)
 
     def numbers(kind: type[Any], *wanted: str) -> dict[str, NDArray[Any]]:
@@ -202,17 +204,3 @@ def _check(path: Path, meta: Mapping[str, Any], columns: list[str]) -> None:
             "`feedrank dataset`",
             ExitCode.BAD_INPUT,
         )
-
-
-def differences(theirs: Mapping[str, int], ours: Mapping[str, int]) -> list[str]:
-    """What is different between two sets of features, one sentence each; [] = nothing."""
-    found = [f"feature {name} is not known here" for name in theirs if name not in ours]
-    found += [f"feature {name} is missing there" for name in ours if name not in theirs]
-    found += [
-        f"feature {name} is version {theirs[name]} there and {ours[name]} here"
-        for name in ours
-        if name in theirs and theirs[name] != ours[name]
-    ]
-    if not found and list(theirs) != list(ours):
-        found.append("the features stand in another order")
-    return found

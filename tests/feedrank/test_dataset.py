@@ -19,6 +19,7 @@ from feedrank.dataset.rows import Wanted, rows
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from models.labels import SPLITS, join
 from streams.errors import ExitCode, OperatorError
+from streams.model_folder import feature_versions
 from streams.policy_file import read_policy
 from topologies.past import Past, Served
 
@@ -64,7 +65,7 @@ def test_impressions_become_rows(tmp_path: Path) -> None:
     assert data.meta["counts"]["impressions immature"] == 18
     assert data.shown.all()
     assert set(data.position.tolist()) == {0, 1, 2}
-    names = list(table.feature_versions())
+    names = list(feature_versions())
     topic = data.features[names.index("topic_short_pos")]
     late = data.time_ms > START + 3 * 60 * MINUTE
     assert topic[late & (data.labels[0] == 1)].min() > topic[late & (data.labels[0] == 0)].max()
@@ -75,7 +76,7 @@ def test_features_know_nothing_of_their_own_click(tmp_path: Path) -> None:
     first = [s for s in lines(hours=1) if "u5" in s or '"item"' in s]
     data = made(tmp_path, [*first, line("activity", actor="x", verb="visit", object="home",
                                         event_time=START + 90 * MINUTE)])  # fmt: skip
-    names = list(table.feature_versions())
+    names = list(feature_versions())
     assert data.labels[0].sum() == 1
     assert not data.features[names.index("exposures_7d")].any()
     assert not data.features[names.index("topic_short_pos")].any()
@@ -100,7 +101,7 @@ def test_a_failed_run_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_file_of_other_features_is_refused_with_each_difference(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
-    features = table.feature_versions()
+    features = feature_versions()
     features.pop("age")
     features |= {"trend": 9, "new_one": 1}
     meta = {"format": table.FORMAT, "features": features}
@@ -156,7 +157,7 @@ def test_a_served_slate_is_found_by_its_id() -> None:
     found, _ = rows_of(served_past(GOOD))
     ((columns, features),) = found
     assert (columns["item"], columns["strong"].tolist()) == (["i1"], [1])
-    assert features.shape == (len(table.feature_versions()), 1)
+    assert features.shape == (len(feature_versions()), 1)
     assert columns["as_of_ms"].tolist() == [START + 10_000]
 
 

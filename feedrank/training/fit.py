@@ -1,0 +1,238 @@
+"""Fitting: one data set, one kind of model, one seed; the same again gives the same folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feedrank.dataset.table import LABELS, DataSet
+from feedrank.training.boosters import Boosted, boost, rank
+from models.learned.calibration import Calibration, Platt, fit_isotonic, fit_platt, table_of
+from models.learned.logistic import Logistic, fit
+from models.learned.scorers import WEIGHT_MAX, fixed_point
+from models.tables import GRID
+from streams.errors import ExitCode, OperatorError
+from streams.model_folder import LAMBDARANK, LINEAR, RELEVANCE, TREES, Parts, feature_versions
+
+F64 = NDArray[np.float64]
+Labels = NDArray[np.bool_]
+Say = Callable[[str], None]
+
+ENOUGH = 20
+"""Positives (and negatives) that a head needs to be learned; and that calibration needs to have rows of its
+own."""
+
+L2_TRIED = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """`kind`: of streams.model_folder.KINDS; `calibration`: platt or isotonic; `trees`: at most so many, of
+    `leaves` each."""
+
+    kind: str
+    name: str
+    calibration: str = "platt"
+    seed: int = 1
+    trees: int = 400
+    leaves: int = 15
+    rate: float = 0.05
+
+
+@dataclass(slots=True)
+class Fitted:
+    """One head: its margins, how they were calibrated, and what is to be told of it."""
+
+    head: str
+    margin: Callable[[F64], F64]
+    calibration: Calibration
+    told: dict[str, Any]
+    linear: Logistic | None = None
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Trained:
+    """A model before it is written."""
+
+    spec: Spec
+    heads: list[Fitted]
+    warnings: list[str] = field(default_factory=list)
+
+    def parts(self, data: DataSet, metrics: dict[str, Any]) -> Parts:
+        """What the folder is written from."""
+        train = data.of("train")
+        manifest: dict[str, Any] = {
+            "name": self.spec.name,
+            "kind": self.spec.kind,
+            "heads": [one.head for one in self.heads],
+            "exact": self.spec.kind == LINEAR,
+            "seed": self.spec.seed,
+            "training": {one.head: one.told for one in self.heads},
+            "calibration": {one.head: _calibration_told(one.calibration) for one in self.heads},
+            "data": {
+                "file": data.path.name,
+                "source": data.meta.get("source"),
+                "policy": data.meta.get("policy"),
+                "from_ms": int(train.time_ms.min()),
+                "to_ms": int(train.time_ms.max()),
+                "rows": len(train),
+            },
+            "metrics": metrics,
+            "warnings": self.warnings,
+        }
+        weights: dict[str, NDArray[Any]] = {}
+        if self.spec.kind == LINEAR:
+            fixed = [fixed_point(one.linear) for one in self.heads if one.linear is not None]
+            weights = {
+                "weights": np.stack([w for w, _ in fixed]),
+                "bias": np.array([b for _, b in fixed], np.int64),
+            }
+            manifest["normalisation"] = {
+                one.head: {"mean": one.linear.mean.tolist(), "deviation": one.linear.deviation.tolist()}
+                for one in self.heads
+                if one.linear is not None
+            }
+        tables = np.stack([table_of(one.calibration) for one in self.heads])
+        return Parts(manifest, weights, tables, {one.head: one.text for one in self.heads if one.text})
+
+
+def _calibration_told(found: Calibration) -> dict[str, Any]:
+    if isinstance(found, Platt):
+        return {"method": "platt", "slope": found.slope, "offset": found.offset}
+    return {"method": "isotonic", "blocks": len(found.value)}
+
+
+def train(data: DataSet, spec: Spec, say: Say) -> Trained:
+    """Fit all heads. Raises OperatorError where there is nothing to learn from."""
+    fit_rows, tune_rows = data.of("train"), data.of("valid")
+    if not len(fit_rows):
+        raise OperatorError(
+            f"{data.path} has no row to train on; make it with smaller --valid and --test", ExitCode.BAD_INPUT
+        )
+    trained = Trained(spec, [])
+    if spec.kind == LAMBDARANK:
+        trained.heads.append(_ranker(fit_rows, tune_rows, spec))
+        return trained
+    for number, head in enumerate(LABELS):
+        label = fit_rows.labels[number] > 0
+        positives = int(label.sum())
+        if min(positives, len(label) - positives) < ENOUGH:
+            trained.warnings.append(
+                f"{head}: {positives} positives among {len(label)} rows; {ENOUGH} of both are needed, "
+                "so its probability is the same for all items"
+            )
+            trained.heads.append(_constant(head, positives, len(label), spec))
+        else:
+            trained.heads.append(_head(head, number, fit_rows, tune_rows, spec))
+        say(f"{head}: {trained.heads[-1].told}")
+    if all("constant" in one.told for one in trained.heads):
+        raise OperatorError(
+            f"{data.path} gives no head enough to learn from: {'; '.join(trained.warnings)}. Collect more: "
+            "a longer time, or more users",
+            ExitCode.BAD_INPUT,
+        )
+    return trained
+
+
+def whole_units(rows: DataSet) -> F64:
+    """float64[F, n]: features in whole units."""
+    return rows.features / float(GRID)
+
+
+def _constant(head: str, positives: int, rows: int, spec: Spec) -> Fitted:
+    rate = (positives + 0.5) / (rows + 1.0)
+    nothing = np.zeros(len(feature_versions()))
+    model = Logistic(nothing, math.log(rate / (1 - rate)), nothing, nothing)
+    told = {"rows": rows, "positives": positives, "constant": rate}
+    text = "" if spec.kind == LINEAR else boost_nothing(len(nothing))
+    margin = model.margin if spec.kind == LINEAR else _zero
+    calibration = Platt(1.0, 0.0) if spec.kind == LINEAR else Platt(1.0, model.bias)
+    return Fitted(head, margin, calibration, told, model, text)
+
+
+def _zero(features: F64) -> F64:
+    return np.zeros(features.shape[1])
+
+
+def boost_nothing(features: int) -> str:
+    """A LightGBM model that always says 0."""
+    return boost(np.zeros((features, 2)), np.array([True, False]), None, Spec(TREES, "", trees=1)).text
+
+
+def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
+    label, tune_label = rows.labels[number] > 0, tune.labels[number] > 0
+    tunable = min(int(tune_label.sum()), int((~tune_label).sum())) >= ENOUGH
+    told: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
+    linear, text = None, ""
+    margin: Callable[[F64], F64]
+    if spec.kind == LINEAR:
+        linear, told["l2"] = _best_linear(whole_units(rows), label, tune, tune_label, tunable)
+        margin = linear.margin
+    else:
+        held = (tune.features.astype(np.float64), tune_label) if tunable else None
+        boosted = boost(rows.features.astype(np.float64), label, held, spec)
+        told["trees"], text, margin = boosted.trees, boosted.text, boosted.margin
+    on, on_label = (tune, tune_label) if tunable else (rows, label)
+    told["calibrated_on"] = "valid" if tunable else "train"
+    features = whole_units(on) if spec.kind == LINEAR else on.features.astype(np.float64)
+    return Fitted(head, margin, _calibrate(margin(features), on_label, spec), told, linear, text)
+
+
+def _best_linear(
+    x: F64, label: Labels, tune: DataSet, tune_label: Labels, tunable: bool
+) -> tuple[Logistic, float]:
+    """The l2 with the smallest log loss on the rows to tune on, among those whose weights stay exact."""
+    from models.evaluation.probabilities import log_loss
+    from models.learned.logistic import sigmoid
+
+    best: tuple[float, float, Logistic] | None = None
+    for l2 in L2_TRIED if tunable else (1e-2,):
+        model = fit(x, label, l2)
+        if np.abs(model.weights).max() > WEIGHT_MAX:
+            continue
+        loss = log_loss(sigmoid(model.margin(whole_units(tune))), tune_label) if tunable else 0.0
+        if best is None or loss < best[0]:
+            best = loss, l2, model
+    if best is None:
+        raise OperatorError(
+            f"with every l2 of {L2_TRIED} a weight is beyond {WEIGHT_MAX}: some feature hardly varies; "
+            "train on more data",
+            ExitCode.BAD_INPUT,
+        )
+    return best[2], best[1]
+
+
+def _calibrate(margin: F64, label: Labels, spec: Spec) -> Calibration:
+    return fit_isotonic(margin, label) if spec.calibration == "isotonic" else fit_platt(margin, label)
+
+
+def grades(rows: DataSet) -> NDArray[np.int64]:
+    """int64[n]: 2 for a strong action, 1 for a weak one, 0 for none or a negative one."""
+    weak, strong, negative = (row > 0 for row in rows.labels)
+    return np.where(negative, 0, np.where(strong, 2, np.where(weak, 1, 0))).astype(np.int64)
+
+
+def _ranker(rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
+    grade, tune_grade = grades(rows), grades(tune)
+    if not grade.any():
+        raise OperatorError(
+            f"{rows.path} has no row with an action to train on; there is nothing to rank for",
+            ExitCode.BAD_INPUT,
+        )
+    held = (tune.features.astype(np.float64), tune_grade, tune.slate) if tune_grade.any() else None
+    boosted: Boosted = rank(rows.features.astype(np.float64), grade, rows.slate, held, spec)
+    on, label = (tune, tune_grade > 0) if held else (rows, grade > 0)
+    calibration = _calibrate(boosted.margin(on.features.astype(np.float64)), label, spec)
+    told = {
+        "rows": len(grade),
+        "positives": int((grade > 0).sum()),
+        "trees": boosted.trees,
+        "calibrated_on": "valid" if held else "train",
+    }
+    return Fitted(RELEVANCE, boosted.margin, calibration, told, None, boosted.text)
