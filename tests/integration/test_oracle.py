@@ -80,9 +80,9 @@ def as_event(event: Item | Activity) -> Event:
     )  # fmt: skip
 
 
-def told(events: Iterable[Event], policy_text: str) -> World:
+def told(events: Iterable[Event], policy_text: str, partitions: int = PARTITIONS) -> World:
     """The oracle after all events. (Items come before activities on them, as docs/wire.md asks for.)"""
-    world = World(policy_text, PARTITIONS)
+    world = World(policy_text, partitions)
     for event in events:
         if isinstance(event, ItemEvent):
             title = event.title or None  # docs/wire.md, Item

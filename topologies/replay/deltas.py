@@ -1,0 +1,86 @@
+"""Item deltas on their way from user shards to item shards (3, 4): a file per sender instead of a topic.
+
+A frame is the target partition and the length (two uint32, little endian), then the message. What is appended
+counts once its sender's checkpoint holds the file's length; the rest is cut off when the sender goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from streams.errors import ExitCode, OperatorError
+from topologies.replay.shadow import disk_error
+
+_FRAME = struct.Struct("<II")
+
+
+class DeltaLog:
+    """The messages of one sender, for appending. Raises OperatorError when the disk does not take them."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        """Open and cut off what is behind `length`, the length at the sender's last checkpoint."""
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            there = os.fstat(self._file).st_size
+            if there < length:
+                raise OperatorError(
+                    f"{path} has {there} bytes, its sender's checkpoint says {length}: the file was cut; "
+                    "cancel the job and replay again",
+                    ExitCode.DATA_DIRECTORY,
+                )
+            os.ftruncate(self._file, length)
+            os.lseek(self._file, length, os.SEEK_SET)
+        except OSError as error:
+            raise disk_error(path, error) from error
+        self.length = length
+
+    def append(self, messages: Iterable[tuple[int, bytes]]) -> None:
+        """Add messages (target partition, value)."""
+        block = b"".join(_FRAME.pack(target, len(value)) + value for target, value in messages)
+        self.length += len(block)
+        try:
+            while block:
+                block = block[os.write(self._file, block) :]
+        except OSError as error:
+            raise disk_error(self._path, error) from error
+
+    def sync(self) -> None:
+        """All that was appended is on the disk, before a checkpoint says so."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise disk_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+def messages_for(path: Path, target: int, start: int) -> Iterator[tuple[int, bytes]]:
+    """Messages to `target` from byte `start` on, each with where the next frame begins; their sender is done.
+
+    Raises OperatorError when the file ends within a frame.
+    """
+    with path.open("rb") as file:
+        at, end = start, os.fstat(file.fileno()).st_size
+        file.seek(start)
+        while at < end:
+            head = file.read(_FRAME.size)
+            if len(head) == _FRAME.size:
+                to, size = _FRAME.unpack(head)
+                at += _FRAME.size + size
+                if to != target:
+                    file.seek(size, os.SEEK_CUR)
+                    continue
+                value = file.read(size)
+                if len(value) == size:
+                    yield at, value
+                    continue
+            raise OperatorError(
+                f"{path} ends in the middle; cancel the job and replay again", ExitCode.DATA_DIRECTORY
+            )

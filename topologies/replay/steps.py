@@ -1,0 +1,352 @@
+"""What a replay does with one partition (1 to 11): each a step that can be killed and taken up again.
+
+Ingest, shards, ticks, catalogue and feeds are the live job's own objects; here is only what they stand on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.due import Followers
+from models.item_index import ItemIndex
+from models.items import DERIVED, ITEM_ROW, derive
+from models.policy import Policy
+from streams.batch import RecordBatch
+from streams.codec import Decoder, ItemDecoder
+from streams.durable import POSITION_KEY, Message
+from streams.health import Health
+from streams.metrics import Metrics
+from streams.registry import Registry
+from streams.settings import Settings
+from streams.store import ShardStore
+from topologies.catalogue import Catalogue
+from topologies.clock import StreamClock
+from topologies.ingest import ItemIngest, UserIngest
+from topologies.item_shard import MARKER_KEY, ItemShard
+from topologies.replay.deltas import DeltaLog, messages_for
+from topologies.replay.records import RecordLog, until
+from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
+from topologies.replay.shard import LocalShard, Mark
+from topologies.ticks import TickGate, tick_of
+from topologies.user_rows import UserRows
+from topologies.user_shard import UserShard
+from wire.names import ACTIVITIES, DEAD_LETTERS
+
+DELTA_RECORDS_MAX = 1_000_000
+"""Activities whose item deltas are summed in memory; more go to the delta log before the checkpoint."""
+DELTA_MESSAGES = 16
+"""Applied to item rows at once."""
+FEATURES_ROWS = 4_096
+FP_BYTES = 8
+
+Moved = Callable[[int], bool]
+"""Told of each so many records that are done; False: make what is done durable and stop."""
+
+
+class NothingMore:
+    """The items reader of ingest: all items were read before the first activity."""
+
+    async def caught_up(self, timeout_s: float | None = None) -> None:
+        """They are."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of one replay in one process. `partitions` of activities are those of item rows too."""
+
+    shadow: Shadow
+    definition: Definition
+    settings: Settings
+    policy: Policy
+    log: RecordLog
+    registry: Registry | None = None
+    metrics: Metrics = field(default_factory=Metrics)
+    rows_max: int = 0
+    """User rows in memory; 0: what the settings say."""
+    checkpoint_s: float = 0.0
+    """CPU seconds that checkpoints took so far."""
+    _catalogue: Catalogue | None = None
+
+    def __post_init__(self) -> None:
+        self.rows_max = self.rows_max or self.settings.worker.arena_rows_max
+
+    async def catalogue(self) -> Catalogue:
+        """The item index with all items of the definition (5), made at the first call."""
+        if self._catalogue is None:
+            made = Catalogue(
+                ItemIndex(self.settings.ranking.items_live_max),
+                ItemDecoder(self.definition.value_format, self.registry),
+                self.registry,
+                self.definition.partitions,
+                lambda fps: None,
+            )
+            async for batch in self.log.items():
+                await made.items_came(self._of_the_time(batch))
+            self._catalogue = made
+        return self._catalogue
+
+    def _of_the_time(self, batch: RecordBatch) -> RecordBatch:
+        """Without what was written at the end of the range or later."""
+        to_ms = self.definition.to_ms
+        if to_ms is None or not (batch.timestamps_ms >= to_ms).any():
+            return batch
+        kept = np.flatnonzero(batch.timestamps_ms < to_ms)
+        return RecordBatch(
+            batch.topic,
+            batch.partition,
+            batch.start,
+            batch.next_offset,
+            batch.offsets[kept],
+            batch.timestamps_ms[kept],
+            [batch.keys[i] for i in kept.tolist()],
+            [batch.values[i] for i in kept.tolist()],
+        )
+
+    # -- users (1, 2, 3) -------------------------------------------------------------------------------
+
+    def open_users(self, partition: int, store: ShardStore, index: ItemIndex) -> UserShard:
+        """An empty state, its rows still in the store."""
+        rows = UserRows(self.rows_max, followers=Followers(0))
+        one = self.definition
+        return UserShard(one.names, partition, one.partitions, self.policy.verbs, index, one.tick_ms, rows)
+
+    async def users(self, partition: int, moved: Moved) -> bool:
+        """Apply one partition's activities; False when `moved` stopped it before the end."""
+        store = ShardStore(self.shadow.users(partition))
+        try:
+            return await self._users(partition, store, moved)
+        finally:
+            store.close()
+
+    async def _users(self, partition: int, store: ShardStore, moved: Moved) -> bool:
+        one, index = self.definition, (await self.catalogue()).index
+        state = self.open_users(partition, store, index)
+        sent = _Sent(self.shadow, partition)
+        shard = LocalShard(ACTIVITIES, partition, state, store, sent.take)
+        mark = shard.restore()
+        if mark is None:
+            state.skip_to(one.starts[partition])
+            state.rows.resident = True
+        sent.open(mark)
+        end = shard.highwater = one.ends[partition]
+        ingest = self._ingest()
+        try:
+            going = moved(state.position - one.starts[partition])
+            async for batch in self.log.activities(partition, state.position, end):
+                if not going:
+                    break
+                for part in slices(until(batch, end), self.settings.worker.ingest_records_max):
+                    before = state.position
+                    await ingest.apply(shard, part)  # type: ignore[arg-type]
+                    going = moved(state.position - before) and going
+                if state.deltas.records >= DELTA_RECORDS_MAX:
+                    sent.append(state.deltas.drain(one.partitions, partition, state.stream_ms))
+                if shard.checkpoint_due:
+                    shard.checkpoint()
+            if going:
+                state.pass_over([], end)  # past markers and holes at the end of the range
+            shard.checkpoint()
+            return going
+        finally:
+            sent.close()
+            self.checkpoint_s += shard.seconds
+
+    def _ingest(self) -> UserIngest:
+        decoder = Decoder(
+            self.definition.value_format, self.policy.verbs, self.definition.partitions, self.registry
+        )
+        return UserIngest(
+            decoder,
+            self.registry,
+            NothingMore(),
+            lambda shard, signals: None,
+            StreamClock(None),
+            self.metrics,
+            Health(),
+        )
+
+    def stream_ms(self) -> int:
+        """The newest event time of all partitions. Call when all users are done."""
+        return max(
+            (
+                self.position(self.shadow.users(p)).get("stream_ms", 0)
+                for p in range(self.definition.partitions)
+            ),
+            default=0,
+        )
+
+    @staticmethod
+    def position(path: Any) -> dict[str, Any]:
+        """The position record of a shard that is not open; empty when it has none."""
+        if not path.exists():
+            return {}
+        store = ShardStore(path)
+        try:
+            found = store.get(POSITION_KEY)
+            return {} if found is None else dict(orjson.loads(found))
+        finally:
+            store.close()
+
+    # -- items (4) -------------------------------------------------------------------------------------
+
+    async def item_rows(self, partition: int, moved: Moved) -> bool:
+        """Apply what all user shards sent to one partition of items; False when stopped before the end."""
+        store = ShardStore(self.shadow.item_rows(partition))
+        try:
+            return await self._item_rows(partition, store, moved)
+        finally:
+            store.close()
+
+    async def _item_rows(self, partition: int, store: ShardStore, moved: Moved) -> bool:
+        one, ranking = self.definition, self.settings.ranking
+        catalogue = await self.catalogue()
+        gate = TickGate(one.partitions, one.tick_ms, ranking.tick_grace_ms)
+        state = ItemShard(one.names, partition, gate, 2 * ranking.items_live_max, live=catalogue.live)
+        at: Mark = {"sender": 0, "byte": 0}
+        shard = LocalShard(one.names.item_deltas, partition, state, store, lambda messages: at)
+        found = shard.restore()
+        if found is None:
+            state.resident = True
+        else:
+            at.update(found)
+        ingest, going = ItemIngest(NothingMore(), self.metrics), True
+        for sender, byte, messages in self._messages(partition, dict(at)):
+            batch = message_batch(one.names.item_deltas, partition, state.position, messages)
+            await ingest.apply(shard, batch)  # type: ignore[arg-type]
+            at.update(sender=sender, byte=byte)
+            going = moved(len(messages))
+            if not going:
+                break
+            if shard.checkpoint_due:
+                shard.checkpoint()
+        shard.checkpoint()
+        self.checkpoint_s += shard.seconds
+        return going
+
+    def _messages(self, partition: int, at: Mark) -> Iterator[tuple[int, int, list[bytes]]]:
+        """Messages to a partition from a mark on, sender by sender, some at once."""
+        for sender in range(at["sender"], self.definition.partitions):
+            start = at["byte"] if sender == at["sender"] else 0
+            held: list[bytes] = []
+            byte = start
+            for byte, value in messages_for(self.shadow.deltas(sender), partition, start):
+                held.append(value)
+                if len(held) == DELTA_MESSAGES:
+                    yield sender, byte, held
+                    held = []
+            if held:
+                yield sender, byte, held
+
+    # -- ticks (4, 5) ----------------------------------------------------------------------------------
+
+    async def features(self, partition: int, as_of_ms: int, moved: Moved) -> bool:
+        """Derive the records of one partition's items at the settled tick, and keep them."""
+        tick = tick_of(as_of_ms, self.definition.tick_ms)
+        store = ShardStore(self.shadow.item_rows(partition))
+        path, parts = self.shadow.features(partition), list[bytes]()
+        try:
+            for chunk in store.scan(b"i", FEATURES_ROWS):
+                rows = np.frombuffer(b"".join(value for _, value in chunk), ITEM_ROW)
+                block, size = derive(rows, tick, as_of_ms).tobytes(), DERIVED.itemsize
+                parts += [key[1:] + block[i * size : (i + 1) * size] for i, (key, _) in enumerate(chunk)]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, b"".join(parts))
+        except OSError as error:
+            raise disk_error(path, error) from error
+        finally:
+            store.close()
+        return moved(len(parts))
+
+    async def settled_catalogue(self, as_of_ms: int) -> Catalogue:
+        """The item index refreshed at the settled tick, from the records of all partitions."""
+        catalogue, one = await self.catalogue(), self.definition
+        tick = tick_of(as_of_ms, one.tick_ms)
+        if catalogue.tick < tick:
+            marker = orjson.dumps({"tick": tick, "as_of_ms": as_of_ms})
+            for partition in range(one.partitions):
+                keys, values = derived_records(self.shadow.features(partition).read_bytes())
+                keys.append(MARKER_KEY)
+                values.append(marker)
+                count = len(keys)
+                offsets = np.arange(count)
+                catalogue.features_came(
+                    RecordBatch(
+                        one.names.item_features, partition, 0, count, offsets, offsets, [*keys], [*values]
+                    )
+                )
+            await catalogue.refresh(tick, as_of_ms)
+        return catalogue
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a user shard sends: item deltas to its log, dead letters counted (the live job set them aside)."""
+
+    shadow: Shadow
+    partition: int
+    dead: int = 0
+    _log: DeltaLog | None = None
+
+    def open(self, mark: Mark | None) -> None:
+        found = mark or {"deltas": 0, "dead": 0}
+        self.dead, self._log = found["dead"], DeltaLog(self.shadow.deltas(self.partition), found["deltas"])
+
+    def append(self, drained: dict[int, bytes]) -> None:
+        assert self._log is not None
+        self._log.append(drained.items())
+
+    def take(self, messages: Sequence[Message]) -> Mark:
+        assert self._log is not None
+        self.dead += sum(one.topic == DEAD_LETTERS for one in messages)
+        self._log.append(
+            (one.partition, one.value)
+            for one in messages
+            if one.topic != DEAD_LETTERS and one.partition is not None and one.value is not None
+        )
+        self._log.sync()
+        return {"deltas": self._log.length, "dead": self.dead}
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+
+def slices(batch: RecordBatch, records_max: int) -> Iterator[RecordBatch]:
+    """The batch in parts of at most `records_max` records that join without a hole."""
+    starts = range(0, len(batch), records_max)
+    if len(starts) <= 1:
+        if len(batch):
+            yield batch
+        return
+    for start in starts:
+        part = slice(start, start + records_max)
+        last = start + records_max >= len(batch)
+        yield RecordBatch(
+            batch.topic,
+            batch.partition,
+            batch.start if not start else int(batch.offsets[start]),
+            batch.next_offset if last else int(batch.offsets[start + records_max]),
+            batch.offsets[part],
+            batch.timestamps_ms[part],
+            batch.keys[part],
+            batch.values[part],
+        )
+
+
+def message_batch(topic: str, partition: int, start: int, messages: list[bytes]) -> RecordBatch:
+    """Messages as a fetch that begins at `start`."""
+    offsets = np.arange(start, start + len(messages))
+    keys: list[bytes | None] = [None] * len(messages)
+    return RecordBatch(topic, partition, start, start + len(messages), offsets, offsets, keys, [*messages])
+
+
+def derived_records(block: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Keys and values of item-features as `Steps.features` keeps them."""
+    size = FP_BYTES + DERIVED.itemsize
+    starts = range(0, len(block), size)
+    return [block[at : at + FP_BYTES] for at in starts], [block[at + FP_BYTES : at + size] for at in starts]
