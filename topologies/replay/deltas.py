@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from streams.durable import Message
 from streams.errors import ExitCode, OperatorError
 from topologies.replay.shadow import disk_error
+from topologies.replay.shard import Mark
+from wire.names import DEAD_LETTERS
 
 _FRAME = struct.Struct("<II")
 
@@ -59,6 +63,42 @@ class DeltaLog:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._file)
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a user shard sends: item deltas to its log, dead letters counted (the live job set them aside)."""
+
+    path: Path
+    dead: int = 0
+    _log: DeltaLog | None = None
+
+    def open(self, mark: Mark | None) -> None:
+        """Go on from a checkpoint's mark; None: from the beginning."""
+        found = mark or {"deltas": 0, "dead": 0}
+        self.dead, self._log = found["dead"], DeltaLog(self.path, found["deltas"])
+
+    def append(self, drained: dict[int, bytes]) -> None:
+        """Item deltas (target partition -> message) that count with the next checkpoint."""
+        assert self._log is not None
+        self._log.append(drained.items())
+
+    def take(self, messages: Sequence[Message]) -> Mark:
+        """What a cut sends; returns the mark of its checkpoint."""
+        assert self._log is not None
+        self.dead += sum(one.topic == DEAD_LETTERS for one in messages)
+        self._log.append(
+            (one.partition, one.value)
+            for one in messages
+            if one.topic != DEAD_LETTERS and one.partition is not None and one.value is not None
+        )
+        self._log.sync()
+        return {"deltas": self._log.length, "dead": self.dead}
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._log is not None:
+            self._log.close()
 
 
 def messages_for(path: Path, target: int, start: int) -> Iterator[tuple[int, bytes]]:

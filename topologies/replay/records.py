@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
+
+import numpy as np
 
 from streams.batch import RecordBatch
 
@@ -35,3 +37,32 @@ def until(batch: RecordBatch, end: int) -> RecordBatch:
         batch.keys[:count],
         batch.values[:count],
     )
+
+
+def slices(batch: RecordBatch, records_max: int) -> Iterator[RecordBatch]:
+    """The batch in parts of at most `records_max` records that join without a hole."""
+    starts = range(0, len(batch), records_max)
+    if len(starts) <= 1:
+        if len(batch):
+            yield batch
+        return
+    for start in starts:
+        part = slice(start, start + records_max)
+        last = start + records_max >= len(batch)
+        yield RecordBatch(
+            batch.topic,
+            batch.partition,
+            batch.start if not start else int(batch.offsets[start]),
+            batch.next_offset if last else int(batch.offsets[start + records_max]),
+            batch.offsets[part],
+            batch.timestamps_ms[part],
+            batch.keys[part],
+            batch.values[part],
+        )
+
+
+def message_batch(topic: str, partition: int, start: int, messages: list[bytes]) -> RecordBatch:
+    """Messages as a fetch that begins at `start`."""
+    offsets = np.arange(start, start + len(messages))
+    keys: list[bytes | None] = [None] * len(messages)
+    return RecordBatch(topic, partition, start, start + len(messages), offsets, offsets, keys, [*messages])

@@ -5,7 +5,7 @@ Ingest, shards, ticks, catalogue and feeds are the live job's own objects; here 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from models.items import DERIVED, ITEM_ROW, derive
 from models.policy import Policy
 from streams.batch import RecordBatch
 from streams.codec import Decoder, ItemDecoder
-from streams.durable import POSITION_KEY, Message
+from streams.durable import POSITION_KEY
 from streams.health import Health
 from streams.metrics import Metrics
 from streams.registry import Registry
@@ -28,14 +28,14 @@ from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.ingest import ItemIngest, UserIngest
 from topologies.item_shard import MARKER_KEY, ItemShard
-from topologies.replay.deltas import DeltaLog, messages_for
-from topologies.replay.records import RecordLog, until
+from topologies.replay.deltas import Outbox, messages_for
+from topologies.replay.records import RecordLog, message_batch, slices, until
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
 from topologies.replay.shard import LocalShard, Mark
 from topologies.ticks import TickGate, tick_of
 from topologies.user_rows import UserRows
 from topologies.user_shard import UserShard
-from wire.names import ACTIVITIES, DEAD_LETTERS
+from wire.names import ACTIVITIES
 
 DELTA_RECORDS_MAX = 1_000_000
 """Activities whose item deltas are summed in memory; more go to the delta log before the checkpoint."""
@@ -126,7 +126,7 @@ class Steps:
     async def _users(self, partition: int, store: ShardStore, moved: Moved) -> bool:
         one, index = self.definition, (await self.catalogue()).index
         state = self.open_users(partition, store, index)
-        sent = _Sent(self.shadow, partition)
+        sent = Outbox(self.shadow.deltas(partition))
         shard = LocalShard(ACTIVITIES, partition, state, store, sent.take)
         mark = shard.restore()
         if mark is None:
@@ -281,68 +281,6 @@ class Steps:
                 )
             await catalogue.refresh(tick, as_of_ms)
         return catalogue
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What a user shard sends: item deltas to its log, dead letters counted (the live job set them aside)."""
-
-    shadow: Shadow
-    partition: int
-    dead: int = 0
-    _log: DeltaLog | None = None
-
-    def open(self, mark: Mark | None) -> None:
-        found = mark or {"deltas": 0, "dead": 0}
-        self.dead, self._log = found["dead"], DeltaLog(self.shadow.deltas(self.partition), found["deltas"])
-
-    def append(self, drained: dict[int, bytes]) -> None:
-        assert self._log is not None
-        self._log.append(drained.items())
-
-    def take(self, messages: Sequence[Message]) -> Mark:
-        assert self._log is not None
-        self.dead += sum(one.topic == DEAD_LETTERS for one in messages)
-        self._log.append(
-            (one.partition, one.value)
-            for one in messages
-            if one.topic != DEAD_LETTERS and one.partition is not None and one.value is not None
-        )
-        self._log.sync()
-        return {"deltas": self._log.length, "dead": self.dead}
-
-    def close(self) -> None:
-        if self._log is not None:
-            self._log.close()
-
-
-def slices(batch: RecordBatch, records_max: int) -> Iterator[RecordBatch]:
-    """The batch in parts of at most `records_max` records that join without a hole."""
-    starts = range(0, len(batch), records_max)
-    if len(starts) <= 1:
-        if len(batch):
-            yield batch
-        return
-    for start in starts:
-        part = slice(start, start + records_max)
-        last = start + records_max >= len(batch)
-        yield RecordBatch(
-            batch.topic,
-            batch.partition,
-            batch.start if not start else int(batch.offsets[start]),
-            batch.next_offset if last else int(batch.offsets[start + records_max]),
-            batch.offsets[part],
-            batch.timestamps_ms[part],
-            batch.keys[part],
-            batch.values[part],
-        )
-
-
-def message_batch(topic: str, partition: int, start: int, messages: list[bytes]) -> RecordBatch:
-    """Messages as a fetch that begins at `start`."""
-    offsets = np.arange(start, start + len(messages))
-    keys: list[bytes | None] = [None] * len(messages)
-    return RecordBatch(topic, partition, start, start + len(messages), offsets, offsets, keys, [*messages])
 
 
 def derived_records(block: bytes) -> tuple[list[bytes], list[bytes]]:
