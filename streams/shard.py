@@ -281,8 +281,10 @@ class Shard(Generic[S]):
         for task in self._tasks:
             task.cancel()
         me = asyncio.current_task()
-        if others := [task for task in self._tasks if task is not me]:
-            await asyncio.wait(others, timeout=1.0)
-        self.store.close()
-        self._drop_inbox()
-        await self.checkpoints.close()
+        try:
+            if others := [task for task in self._tasks if task is not me]:
+                await asyncio.wait(others, timeout=1.0)
+        finally:  # also when a rebalance cuts this short: nobody else would let go of the directory
+            self.store.close()
+            self._drop_inbox()
+            await self.checkpoints.close()

@@ -1,0 +1,49 @@
+"""A shard on its own, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streams.checkpoint import ShardNames
+from streams.observe import Observer
+from streams.shard import Reader, Shard
+
+
+class Held:
+    """What a shard must let go of: its RocksDB, its producer."""
+
+    def __init__(self) -> None:
+        self.let_go: list[str] = []
+        self.store: Any = SimpleNamespace(close=lambda: self.let_go.append("store"))
+        self.checkpoints: Any = SimpleNamespace(run=self._run, close=self._close)
+
+    async def _run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def _close(self) -> None:
+        self.let_go.append("producer")
+
+
+def test_a_close_that_is_cut_short_lets_go_of_the_directory() -> None:
+    """The next assignment opens it again in the same process, which a forgotten lock would refuse."""
+
+    async def apply(shard: Any, batch: Any) -> None: ...
+
+    async def close_and_cancel() -> list[str]:
+        held, names = Held(), ShardNames("in", "changelog", 0, "id")
+        state: Any = SimpleNamespace()
+        shard: Shard[Any] = Shard(names, state, held.store, held.checkpoints, Reader(), apply, 10, Observer())
+        shard.start(lambda shard, error: None)
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(shard.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        return held.let_go
+
+    assert asyncio.run(close_and_cancel()) == ["store", "producer"]
