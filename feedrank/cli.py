@@ -27,6 +27,9 @@ COMMANDS: dict[str, str] = {
     "policy": "Check a policy file.",
     "features": "List the ranking features.",
     "settings": "Show every setting: value, origin, meaning.",
+    "promote": "Send all readers to a namespace.",
+    "rollback": "Take the last change of the route back.",
+    "route": "Show which namespace is read; send a share of the users to another.",
     "settle": "Rank every active user at one stated tick and time.",
     "bench": "Measure, beside a peer.",
 }

@@ -33,6 +33,7 @@ from serving.pages import (
 from serving.stored import Reply, Stored, Window, parse
 from wire.cursor import Cursor
 from wire.names import Namespace
+from wire.version import Version
 
 PIN_TTL_S = 900
 SNAPSHOT_TTL_S = 900
@@ -52,19 +53,20 @@ Plan = Generator[Batch, list[Reply], FeedPage]
 Step = Generator[Batch, list[Reply], None]
 
 
-def page_plan(request: PageRequest, namespace: str, now_ms: int) -> Plan:
-    """The plan of one page of `request.user`, whose route leads to `namespace`; ends with the page.
+def page_plan(request: PageRequest, namespace: str, now_ms: int, generation: int = 0) -> Plan:
+    """The plan of one page of `request.user`, whose route of this generation (0: there is none) leads to
+    `namespace`; ends with the page.
 
     Raises WrongRequestError, WrongCursorError, OlderThanAskedError.
     """
-    return _Reading(request, Namespace(namespace), now_ms).run()
+    return _Reading(request, Namespace(namespace), now_ms, generation).run()
 
 
 class _Reading:
     """One page on its way: where we read (`source`, `offset`, `mark`), what is found, what is shown."""
 
-    def __init__(self, request: PageRequest, names: Namespace, now_ms: int) -> None:
-        self.request, self.names, self.now_ms = request, names, now_ms
+    def __init__(self, request: PageRequest, names: Namespace, now_ms: int, generation: int) -> None:
+        self.request, self.names, self.now_ms, self.generation = request, names, now_ms, generation
         self.cursor = checked(request)
         self.source, self.reason = FEED, REASONS[0]
         self.offset, self.mark = 0, 0
@@ -102,7 +104,7 @@ class _Reading:
         if cursor.source != FEED:
             yield from self._reopen_fallback(cursor, moved)
             return None
-        older = self.request.min_version is not None and cursor.version < self.request.min_version
+        older = self._older(cursor.version)
         if not moved and not older:
             yield from self._reopen(cursor)
         if self.stored is None:
@@ -140,14 +142,22 @@ class _Reading:
     def _why_not(self, head: Stored | None) -> Reason:
         """Why the newest feed is not shown; "" when it is."""
         wanted = self.request.min_version
-        if wanted is not None and (head is None or head.version < wanted):
+        if wanted is not None and (head is None or self._older(head.version)):
             if self.request.older == "raise":
-                raise OlderThanAskedError(head.version if head else None, wanted)
+                raise OlderThanAskedError(self._reported(head.version) if head else None, wanted)
             return "older_than_min_version"
         if head is None:
             return "no_feed"
         away = self.request.record and self.now_ms > head.generated_at + RETURNING_AFTER_MS
         return "returning" if away else ""
+
+    def _reported(self, version: str) -> str:
+        """Promotes and rollbacks count in what readers compare; heads and cursors keep what was written."""
+        return Version.reported(version, self.generation)
+
+    def _older(self, version: str) -> bool:
+        wanted = self.request.min_version
+        return wanted is not None and self._reported(version) < wanted
 
     def _reopen(self, cursor: Cursor) -> Step:
         """The version that the cursor names: still the head, or kept as a snapshot; else nothing."""
@@ -260,7 +270,7 @@ class _Reading:
             namespace=self.names.name,
             source=self.source,
             reason=self.reason,
-            version=version,
+            version=self._reported(version) if self.source == FEED else version,
             generated_at=stored.generated_at if stored else 0,
             stale_after=stored.stale_after if stored else 0,
             stale=bool(stored and self.source == FEED and self.now_ms > stored.stale_after),

@@ -67,7 +67,8 @@ class FeedReader:
 
         Raises WrongRequestError, WrongCursorError, OlderThanAskedError, FeedsUnavailableError.
         """
-        plan = page_plan(PageRequest(user, **options), self._namespace(user), _now_ms())
+        namespace = self._namespace(user)
+        plan = page_plan(PageRequest(user, **options), namespace, _now_ms(), self._routing.generation)
         batch = next(plan)
         while True:
             replies = self._run(batch)
@@ -129,7 +130,8 @@ class AsyncFeedReader:
 
     async def page(self, user: str, **options: Unpack[PageOptions]) -> FeedPage:
         """See FeedReader.page."""
-        plan = page_plan(PageRequest(user, **options), await self._namespace(user), _now_ms())
+        namespace = await self._namespace(user)
+        plan = page_plan(PageRequest(user, **options), namespace, _now_ms(), self._routing.generation)
         batch = next(plan)
         while True:
             replies = await self._run(batch)

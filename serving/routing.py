@@ -37,6 +37,11 @@ class Routing:
         except WrongRouteError as error:
             _log.error("%s; readers stay with the route before it", error)
 
+    @property
+    def generation(self) -> int:
+        """Of the route; 0 where there is none."""
+        return self._route.generation if self._route else 0
+
     def namespace(self, user: str) -> str:
         """The namespace that `user` reads."""
         return self._route.namespace(user) if self._route else self._default

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     STALLED = 10
     FENCED = 11
     BAD_INPUT = 12
+    NOT_READY = 13
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -37,6 +38,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.STALLED: "Nothing moved in time: the watchdog stopped the worker, or `feedrank settle` gave up.",
     ExitCode.FENCED: "Another worker has taken over a partition of this one; a supervisor should restart it.",
     ExitCode.BAD_INPUT: "The input of a command (a file, a dead letter, an item) is wrong.",
+    ExitCode.NOT_READY: "Refused: a namespace is not ready to be read, or someone else was faster.",
     ExitCode.INTERNAL: "A defect: something that should not happen did.",
     ExitCode.INTERRUPTED: "Interrupted with Ctrl-C before the command had finished.",
 }

@@ -24,9 +24,8 @@ from streams.concerns import RedisSettings
 from streams.log import logger
 from streams.redis_link import Command, RedisLink, RedisUnavailableError
 from wire.chunks import Entries
-from wire.names import ROUTE_KEY, Namespace
-from wire.route import Route
-from wire.scripts import FENCE, ROUTE
+from wire.names import Namespace
+from wire.scripts import FENCE
 from wire.version import Version
 
 __all__ = ["FeedToWrite", "FeedWriter", "Outcome", "RedisUnavailableError"]
@@ -155,17 +154,6 @@ class FeedWriter:
             replies = await self._run([("HGET", self._names.feed(surface, u), "version") for u in part])
             found.extend(r.decode() if isinstance(r, bytes) else None for r in replies)
         return found
-
-    async def set_route(self, route: Route) -> bool:
-        """Replace the route, unless the stored one's version or generation is ahead: then False.
-
-        Raises RedisUnavailableError.
-        """
-        command: Command = (ROUTE, (ROUTE_KEY,), route.version, route.generation, route.encode())
-        reply = (await self._run([command]))[0]
-        if not isinstance(reply, list):
-            raise TypeError(f"{ROUTE_KEY} could not be set: {reply}; look at what the key holds")
-        return bool(reply[0] == 1)
 
     def _has_slot(self, feed: FeedToWrite) -> bool:
         """On a Cluster an id that begins with } has an empty hash tag: its keys lie on different nodes."""

@@ -84,7 +84,7 @@ class SliceOfUsers:
 
 @dataclass(slots=True)
 class FeedMaker:
-    """`generation`: of the versions; it grows at every promote and rollback."""
+    """`generation`: of the stored versions; readers put the route's in its place where that is greater."""
 
     policy: Policy
     index: ItemIndex

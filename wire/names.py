@@ -8,6 +8,7 @@ from dataclasses import dataclass
 ACTIVITIES = "feedrank.activities"
 ITEMS = "feedrank.items"
 DEAD_LETTERS = "feedrank.dead-letters"
+JOBS = "feedrank.jobs"
 ROUTE_KEY = "feedrank:route"
 SURFACES = ("for_you", "following")
 ID_BYTES_MAX = 128

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -21,6 +22,7 @@ from wire.names import Namespace
 
 SPLITS_MAX = 16
 SALT_CHARS_MAX = 64
+HISTORY_MAX = 50
 _POINTS = 2**32
 
 
@@ -43,16 +45,30 @@ def point(salt: str, user: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """`version` grows with every change of the record, `generation` with every promote and rollback.
+class Change:
+    """One entry of a route's history: what the route became, when, by whom, by which action."""
 
-    Raises WrongRouteError for a share outside 0..1, shares of one salt above 1, or a name that cannot be.
+    version: int
+    default: str
+    splits: tuple[Split, ...]
+    at_ms: int
+    by: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`version` grows with every change of the record, `generation` with every change of what readers see.
+
+    `history`: the newest HISTORY_MAX changes, this one included, newest last. Raises WrongRouteError for a
+    share outside 0..1, shares of one salt above 1, or a name that cannot be.
     """
 
     version: int
     generation: int
     default: str
     splits: tuple[Split, ...] = ()
+    history: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
         total: defaultdict[str, float] = defaultdict(float)
@@ -80,6 +96,17 @@ class Route:
                 return split.namespace
         return self.default
 
+    def changed(self, default: str, splits: tuple[Split, ...], at_ms: int, by: str, action: str) -> Route:
+        """The route after a change: one version and one generation on.
+
+        >>> one = Route(1, 1, "live").changed("next", (), at_ms=5, by="ann", action="promote")
+        >>> one.generation, one.history[-1].action
+        (2, 'promote')
+        """
+        change = Change(self.version + 1, default, splits, at_ms, by, action)
+        history = (*self.history, change)[-HISTORY_MAX:]
+        return Route(self.version + 1, self.generation + 1, default, splits, history)
+
     def encode(self) -> bytes:
         """The record as it is stored."""
         return orjson.dumps(self)
@@ -93,10 +120,8 @@ class Route:
                 int(fields["version"]),
                 int(fields["generation"]),
                 str(fields["default"]),
-                tuple(
-                    Split(str(s["namespace"]), float(s["share"]), str(s["salt"]))
-                    for s in fields.get("splits", ())
-                ),
+                _splits(fields),
+                tuple(map(_change, fields.get("history", ()))),
             )
         except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
             raise WrongRouteError(
@@ -104,3 +129,15 @@ class Route:
             ) from error
         except ValueError as error:
             raise WrongRouteError(f"feedrank:route: {error}; set it again") from error
+
+
+def _splits(fields: dict[str, Any]) -> tuple[Split, ...]:
+    return tuple(
+        Split(str(s["namespace"]), float(s["share"]), str(s["salt"])) for s in fields.get("splits", ())
+    )
+
+
+def _change(fields: dict[str, Any]) -> Change:
+    version, at_ms = int(fields["version"]), int(fields["at_ms"])
+    words = (str(fields[name]) for name in ("by", "action"))
+    return Change(version, str(fields["default"]), _splits(fields), at_ms, *words)

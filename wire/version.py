@@ -22,6 +22,15 @@ class Version(NamedTuple):
     def __str__(self) -> str:
         return f"{self.generation:06d}-{self.position:015d}-{self.tick:012d}-{self.as_of_ms:015d}"
 
+    @staticmethod
+    def reported(stored: str, generation: int) -> str:
+        """What a reader calls a stored version: with the route's generation where that is greater.
+
+        >>> Version.reported(str(Version(1, 20, 3, 4000)), 7)
+        '000007-000000000000020-000000000003-000000000004000'
+        """
+        return f"{max(generation, int(stored[:6])):06d}{stored[6:]}" if stored else stored
+
     @classmethod
     def parse(cls, text: str) -> Version:
         """Raises ValueError when `text` was not made by `str(Version)`."""

@@ -13,10 +13,12 @@ import redis
 from serving.reader import AsyncFeedReader, FeedReader
 from streams.concerns import RedisSettings
 from streams.feeds import FeedToWrite, FeedWriter, Outcome
+from streams.route_board import RouteBoard, canary
 from tests.services import Redis, ServiceMissing, free_port, redis_binary
+from tests.waiting import GUARD_S, Patience
 from wire.chunks import Entries, Entry
 from wire.names import Namespace
-from wire.route import Route, Split
+from wire.route import Split
 from wire.version import Version
 
 SLOTS = 16_384
@@ -42,9 +44,9 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     node = redis.Redis(port=port)
     node.execute_command("CLUSTER ADDSLOTS", *range(SLOTS))
-    deadline = time.monotonic() + 20
+    patience = Patience("the node takes its slots", None, GUARD_S)
     while node.execute_command("CLUSTER INFO")["cluster_state"] != "ok":  # type: ignore[index]
-        assert time.monotonic() < deadline, "the node does not take its slots"
+        patience.last()
         time.sleep(0.05)
     node.close()
     yield server.url
@@ -99,12 +101,9 @@ def test_the_one_id_that_has_no_slot_fails_alone(cluster_url: str) -> None:
 
 
 def test_the_route_is_read_on_a_cluster(cluster_url: str) -> None:
-    async def run() -> None:
-        writer = FeedWriter(RedisSettings(REDIS_URL=cluster_url, REDIS_CLUSTER="true"), NAMES)  # type: ignore[call-arg]
-        assert await writer.set_route(Route(1, 1, "live", (Split("shadow", 1.0, "s"),)))
-        await writer.close()
-
-    asyncio.run(run())
+    settings = RedisSettings(REDIS_URL=cluster_url, REDIS_CLUSTER="true")  # type: ignore[call-arg]
+    with RouteBoard(settings, "live") as board:
+        board.change(lambda route: canary(route, Split("shadow", 1.0, "s"), 1, "ann"))
     sync = FeedReader.from_url(cluster_url, cluster=True)
     assert sync.page("bob").namespace == "shadow"
     sync.close()

@@ -22,8 +22,7 @@ from streams.feeds import (
 from tests.services import Redis, free_port
 from tests.waiting import GUARD_S
 from wire.chunks import Entries, Entry
-from wire.names import ROUTE_KEY, Namespace
-from wire.route import Route
+from wire.names import Namespace
 from wire.version import Version
 
 NOW_MS = 1_700_000_000_000
@@ -212,13 +211,3 @@ def test_a_full_redis_is_an_outage_not_a_lost_feed(private_redis: Redis, namespa
         assert await writer.write([feed("b")]) == [Outcome.WRITTEN]
 
     with_writer(private_redis.url, namespace, use)
-
-
-def test_the_route_only_moves_forward(private_redis: Redis, namespace: str) -> None:
-    async def use(writer: FeedWriter) -> list[bool]:
-        routes = [Route(2, 2, "live"), Route(1, 3, "x"), Route(3, 1, "x"), Route(3, 2, "next")]
-        return [await writer.set_route(route) for route in routes]
-
-    assert with_writer(private_redis.url, namespace, use) == [True, False, False, True]
-    stored = redis.Redis.from_url(private_redis.url).get(ROUTE_KEY)
-    assert Route.decode(stored).default == "next"  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""The route in Redis as operators change it: promote, rollback, canary. Readers follow within a second.
+
+    with RouteBoard(settings.redis, default="live") as board:
+        before, after = board.change(lambda route: promoted(route, "next", now_ms, "ann"))
+
+The record is replaced in one step, and only by a newer one: of two operators at once, one is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from redis import Redis, RedisCluster
+from redis.exceptions import NoScriptError, RedisError
+
+from streams.concerns import RedisSettings
+from streams.errors import ExitCode, OperatorError
+from wire.names import ROUTE_KEY, Namespace
+from wire.route import Change, Route, Split, WrongRouteError
+from wire.scripts import ROUTE
+
+SCAN_COUNT = 5_000
+FIRST = "nobody had set a route"
+
+
+class RouteBoard:
+    """`default`: the namespace that readers follow where there is no route yet."""
+
+    def __init__(self, settings: RedisSettings, default: str) -> None:
+        kind: Any = RedisCluster if settings.cluster else Redis
+        seconds = settings.timeout_ms / 1_000
+        self._redis: Any = kind.from_url(
+            settings.address, socket_timeout=seconds, socket_connect_timeout=seconds
+        )
+        self._default = default
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._redis.close()
+        if isinstance(error, RedisError | OSError):
+            raise OperatorError(
+                f"Redis: {str(error).rstrip('.')}; check REDIS_URL", ExitCode.REDIS_UNREACHABLE
+            ) from error
+
+    def read(self) -> Route:
+        """The route; without one, version 0 of the default. Raises OperatorError for a damaged record."""
+        record = self._redis.get(ROUTE_KEY)
+        if record is None:
+            first = Change(0, self._default, (), 0, "", FIRST)
+            return Route(0, 1, self._default, (), (first,))
+        try:
+            return Route.decode(record)
+        except WrongRouteError as error:
+            raise OperatorError(
+                f"{error}. Readers stay with the route before it; `redis-cli DEL {ROUTE_KEY}` sends them to "
+                f"{self._default}",
+                ExitCode.BAD_INPUT,
+            ) from error
+
+    def change(self, change: Callable[[Route], Route]) -> tuple[Route, Route]:
+        """Replace the route by what `change` makes of it; returns both.
+
+        Raises OperatorError when somebody else replaced it meanwhile.
+        """
+        before = self.read()
+        after = change(before)
+        arguments = (1, ROUTE_KEY, after.version, after.generation, after.encode())
+        try:
+            written, stored = self._redis.evalsha(ROUTE.sha, *arguments)
+        except NoScriptError:
+            written, stored = self._redis.eval(ROUTE.text, *arguments)
+        if not written:
+            other = Route.decode(stored)
+            what = f"{other.history[-1].action} by {other.history[-1].by}" if other.history else "a change"
+            raise OperatorError(
+                f"the route was changed meanwhile ({what}, version {other.version}); nothing is done: look "
+                "at `feedrank route show` and decide again",
+                ExitCode.NOT_READY,
+            )
+        return before, after
+
+    def feeds(self, names: Namespace, surface: str) -> int:
+        """How many heads a namespace has on a surface. Walks all keys."""
+        pattern = names.feed(surface, "*")
+        return sum(1 for _ in self._redis.scan_iter(match=pattern, count=SCAN_COUNT))
+
+
+def promoted(route: Route, namespace: str, at_ms: int, by: str) -> Route:
+    """Everybody reads `namespace`. Raises OperatorError when they do already."""
+    if (route.default, route.splits) == (namespace, ()):
+        raise OperatorError(f"everybody reads {namespace} already; nothing is done")
+    return route.changed(namespace, (), at_ms, by, "promote")
+
+
+def rolled_back(route: Route, at_ms: int, by: str) -> Route:
+    """What the route was before its last change. Raises OperatorError when nothing is known of before."""
+    if len(route.history) < 2:
+        raise OperatorError(
+            "the route's history knows nothing of before; name the namespace: `feedrank promote NAMESPACE`"
+        )
+    before = route.history[-2]
+    return route.changed(before.default, before.splits, at_ms, by, "rollback")
+
+
+def canary(route: Route, split: Split, at_ms: int, by: str) -> Route:
+    """`split` replaces the one of its namespace; a share of 0 only takes that away.
+
+    Raises OperatorError for a share that does not fit.
+    """
+    others = tuple(one for one in route.splits if one.namespace != split.namespace)
+    splits = (*others, split) if split.share else others
+    try:
+        return route.changed(route.default, splits, at_ms, by, "canary")
+    except WrongRouteError as error:
+        raise OperatorError(str(error)) from error
