@@ -24,7 +24,7 @@ from benchmarks.figure import Figure
 from benchmarks.rank_pandas import PandasRanker, slots_of
 from models.candidates import Candidates, Query, draw_seeds, gather
 from models.context import UserBatch
-from models.features import FEATURE_NAMES, Scene, compute
+from models.features import FEATURE_NAMES, ItemMemo, Scene, SceneFeatures, compute
 from models.policy import Policy, parse_policy
 from models.ranker import Ranker
 from models.sample_world import SampleWorld, sample_world
@@ -91,11 +91,11 @@ class Bench:
 def figures(bench: Bench) -> list[Figure]:
     """Ours in total and by stage, then the peer, in one run."""
     candidates = bench.gather_all()
-    memory = np.empty(len(FEATURE_NAMES) * SLICE_USERS * bench.policy.candidates.candidates)
+    memo = ItemMemo(bench.world.index)
 
     def features() -> None:
         for scene in bench.scenes(candidates):
-            bench.ranker.scorer.score(compute(scene, memory))
+            bench.ranker.scorer.score(SceneFeatures(scene, memo))
 
     bench.rank()
     whole = min(timed(bench.rank) for _ in range(ROUNDS)) / bench.feeds

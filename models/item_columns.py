@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.fingerprint import fp64
+from models.fingerprint import FP32, fp64
 from models.items import DERIVED, ENGAGERS
 from models.slots import Slots, doubled
 from models.words import title_words, word_bits
@@ -44,6 +45,14 @@ class Attributes:
     author_fp32: NDArray[np.uint32]
     topic_fp32: NDArray[np.uint32]
     embedding: I8
+
+
+class Watcher(Protocol):
+    """Keeps something about items."""
+
+    def changed(self, slots: I64) -> None:
+        """These slots hold other items, or items of which something else is known. (Sums: see Statistics.)"""
+        ...
 
 
 class ItemColumns:
@@ -116,3 +125,23 @@ class ItemColumns:
         self.has_embedding, self.live = doubled(self.has_embedding), doubled(self.live)
         self.derived, self.trend = doubled(self.derived), doubled(self.trend)
         self.title_fp, self.title_bits = doubled(self.title_fp), doubled(self.title_bits)
+
+
+def distinct_topics(record: ItemRecord) -> list[tuple[str, int]]:
+    """The first four distinct topics with their fingerprints."""
+    found: dict[int, tuple[str, int]] = {}
+    for identifier in record.topics:
+        fp = fp64(identifier.encode())
+        found.setdefault(fp & int(FP32), (identifier, fp))
+    return list(found.values())[:ITEM_TOPICS_MAX]
+
+
+def check(record: ItemRecord) -> None:
+    """Raises ValueError."""
+    if not 0 <= record.created_ms <= CREATED_MS_MAX:
+        raise ValueError(
+            f"item {record.item_id!r} was created at {record.created_ms} ms; decode must refuse it"
+        )
+    if record.embedding is not None and record.embedding.shape != (EMBEDDING_DIM,):
+        shape = record.embedding.shape
+        raise ValueError(f"item {record.item_id!r} has an embedding of shape {shape}; decode must refuse it")

@@ -7,6 +7,7 @@ lists made by a refresh, of that refresh's tick and as_of), never of the order i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +16,14 @@ from models.cells import CELL_ITEMS_MAX, Cells
 from models.fingerprint import FP32, fp64
 from models.hash_index import HashIndex
 from models.item_columns import (
-    CREATED_MS_MAX,
     EMBEDDING_DIM,
     ITEM_TOPICS_MAX,
     Attributes,
     ItemColumns,
     ItemRecord,
+    Watcher,
+    check,
+    distinct_topics,
 )
 from models.items import DERIVED
 from models.postings import Postings
@@ -63,6 +66,7 @@ class ItemIndex(ItemColumns):
         self.by_topic = Postings(TOPIC_KEY_BITS, CELL_ITEMS_MAX, 0, self.recency)
         self.statistics = Statistics(self.by_author, self.by_topic)
         self._cells: dict[int, Cells] = {}
+        self._watchers: WeakSet[Watcher] = WeakSet()
         self.waiting = Waiting()
         self.lists = Lists()
         self.evicted = 0
@@ -95,6 +99,10 @@ class ItemIndex(ItemColumns):
             self._cells = {depth: Cells(self, self.by_topic, depth)}
         return self._cells[depth]
 
+    def watch(self, watcher: Watcher) -> None:
+        """Tell it what changes, for as long as it lives."""
+        self._watchers.add(watcher)
+
     def lookup(self, fps: ArrayLike) -> I32:
         """int32[k]: the slots of k items, -1 = not live."""
         return self._index.get(fps)
@@ -121,7 +129,7 @@ class ItemIndex(ItemColumns):
         """
         wanted = {fp64(r.item_id.encode()): r for r in records}
         for record in wanted.values():
-            _check(record)
+            check(record)
         fps = np.fromiter(wanted, np.uint64, len(wanted))
         slots = self.lookup(fps).tolist()
         placed = [s for s, r in zip(slots, wanted.values(), strict=True) if s >= 0 and not self._same(s, r)]
@@ -199,7 +207,7 @@ class ItemIndex(ItemColumns):
         return (
             self.created_ms.item(slot) == record.created_ms
             and self.by_author.ids[self.author.item(slot)] == record.author
-            and topics == [identifier for identifier, _ in _topics(record)]
+            and topics == [identifier for identifier, _ in distinct_topics(record)]
             and bool(self.has_embedding[slot] == (record.embedding is not None))
             and bool((self.embedding[slot] == embedding).all())
         )
@@ -226,7 +234,7 @@ class ItemIndex(ItemColumns):
             author = self.by_author.intern(record.author, fp64(record.author.encode()))
             self.by_author.add(author, slot)
             authors.append(author)
-            its_topics = [self.by_topic.intern(identifier, fp) for identifier, fp in _topics(record)]
+            its_topics = [self.by_topic.intern(identifier, fp) for identifier, fp in distinct_topics(record)]
             for topic in its_topics:
                 self.by_topic.add(topic, slot)
             topics.append((its_topics + _NO_TOPICS)[:ITEM_TOPICS_MAX])
@@ -234,6 +242,7 @@ class ItemIndex(ItemColumns):
         self.author[slots] = authors
         self.topics[slots] = np.array(topics, np.int32).reshape(-1, ITEM_TOPICS_MAX)
         self._sum(slots, 1)
+        self._tell(slots)
 
     def _detach(self, slots: I64) -> None:
         """Take items out of the postings and sums, before their columns change."""
@@ -245,6 +254,7 @@ class ItemIndex(ItemColumns):
                 if topic >= 0:
                     self.by_topic.remove(topic, slot)
         self.author[slots] = self.topics[slots] = -1
+        self._tell(slots)
 
     def _drop(self, slots: I64) -> None:
         self._detach(slots)
@@ -272,6 +282,11 @@ class ItemIndex(ItemColumns):
         self.trend[slots] = trend_scores(records["h1"], records["h24"])
         self.engager_bits[slots] = records["engagers"] >> np.uint64(16) & np.uint64(0xFFFF)
         self._sum(slots, 1)
+        self._tell(slots)
+
+    def _tell(self, slots: NDArray[np.signedinteger]) -> None:
+        for watcher in self._watchers:
+            watcher.changed(slots)
 
     def _sum(self, slots: NDArray[np.signedinteger], sign: int) -> None:
         """Add or take away what some items contribute to the sums."""
@@ -280,23 +295,3 @@ class ItemIndex(ItemColumns):
             derived = self.derived[known]
             counts = np.stack([derived[w] for w in ("h1", "h24", "d7")], axis=1).astype(np.int64)
             self.statistics.add(sign * counts, self.author[known], self.topics[known])
-
-
-def _topics(record: ItemRecord) -> list[tuple[str, int]]:
-    """The first four distinct topics with their fingerprints."""
-    found: dict[int, tuple[str, int]] = {}
-    for identifier in record.topics:
-        fp = fp64(identifier.encode())
-        found.setdefault(fp & int(FP32), (identifier, fp))
-    return list(found.values())[:ITEM_TOPICS_MAX]
-
-
-def _check(record: ItemRecord) -> None:
-    """Raises ValueError."""
-    if not 0 <= record.created_ms <= CREATED_MS_MAX:
-        raise ValueError(
-            f"item {record.item_id!r} was created at {record.created_ms} ms; decode must refuse it"
-        )
-    if record.embedding is not None and record.embedding.shape != (EMBEDDING_DIM,):
-        shape = record.embedding.shape
-        raise ValueError(f"item {record.item_id!r} has an embedding of shape {shape}; decode must refuse it")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates import Query, draw_seeds, gather
-from models.features import Scene, compute
+from models.features import Scene, SceneFeatures
 from models.policy import HEADS, Policy
 from models.sample_world import SampleWorld, sample_world
 from models.score import RateLift
@@ -65,7 +65,7 @@ def _parts(
         seeds = draw_seeds(SAMPLE_SEED, users.fp, ["0"] * len(users))
         query = Query(users, world.index, policy.verbs, policy.candidates, world.as_of_ms, seeds)
         scene = Scene(users, gather(query), world.index, policy.verbs, world.as_of_ms)
-        chances = scorer.probabilities(compute(scene)) / (1 << 24)
+        chances = scorer.probabilities(SceneFeatures(scene)) / (1 << 24)
         values = np.array(scorer.values)[:, None] / 4_096
         for user, real in enumerate(scene.real):
             if real.any():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.fingerprint import FP32
 from models.hash_index import LOAD_PERCENT_FAST, HashIndex
 from models.slots import Slots, doubled
 
@@ -49,6 +50,9 @@ class Postings:
         self._windows: list[_Window | None] = []
         self._thin: set[int] = set()
         self._index = HashIndex(reserve, LOAD_PERCENT_FAST)
+        self._first_alike = HashIndex(reserve)
+        self._next_alike: I32 = np.full(max(64, reserve), -1, np.int32)
+        self._numbers: I32 = np.zeros(max(64, reserve) + 1, np.int32)
         self.slots = Slots()
         self.ids: list[str] = []
         capacity = max(64, reserve)
@@ -63,6 +67,30 @@ class Postings:
         """int32[k]: groups of k fingerprints (only their low `key_bits` count), -1 = without live items."""
         return self._index.get(fps & self._key)
 
+    def alike(self, fp32: U64) -> tuple[I64, I32]:
+        """The groups that k fingerprints of 32 bits stand for: which of these int64[h], the group int32[h].
+
+        With keys of more bits two groups may be alike in these.
+        """
+        group = self._first_alike.get(fp32)
+        which = np.flatnonzero(group >= 0)
+        found, groups = [which], [group.take(which)]
+        while len(groups[-1]):
+            following = self._next_alike.take(groups[-1])
+            more = np.flatnonzero(following >= 0)
+            found.append(found[-1].take(more))
+            groups.append(following.take(more))
+        return np.concatenate(found), np.concatenate(groups)
+
+    def numbered(self, some: NDArray[np.integer], *asked: NDArray[np.integer]) -> list[I32]:
+        """Small numbers instead of groups: the k groups `some` get some of 1..k (equal ones the same), all
+        others, and -1, get 0. Returns int32 arrays in the shapes of `asked`."""
+        numbers = self._numbers
+        numbers[some] = np.arange(1, len(some) + 1)
+        found = [numbers.take(groups) for groups in asked]
+        numbers[some] = 0
+        return found
+
     def intern(self, identifier: str, fp: int) -> int:
         """The group of an id, made when there is none: then an item must join it at once."""
         key = fp & int(self._key)
@@ -75,6 +103,8 @@ class Postings:
             if group >= len(self.fp):
                 self._grow()
             self._index.insert_one(key, group)
+            self._next_alike[group] = self._first_alike.get_one(key & int(FP32))
+            self._first_alike.insert_one(key & int(FP32), group)
             self._windows[group] = _Window(array("i"), array("q"))
             self.ids[group] = identifier
             self.fp[group] = fp
@@ -146,6 +176,7 @@ class Postings:
 
     def _forget(self, group: int) -> None:
         self._index.delete(self.fp[group : group + 1] & self._key)
+        self._unlike(group)
         self._windows[group] = None
         self._thin.discard(group)
         self.ids[group] = ""
@@ -153,7 +184,22 @@ class Postings:
         self.newest[group], self.newest_ms[group] = -1, NONE_MS
         self.slots.free(group)
 
+    def _unlike(self, group: int) -> None:
+        """Take a group out of the chain of those that are alike."""
+        fp32 = int(self.fp[group] & FP32)
+        at, following = self._first_alike.get_one(fp32), self._next_alike.item(group)
+        if at != group:
+            while self._next_alike.item(at) != group:
+                at = self._next_alike.item(at)
+            self._next_alike[at] = following
+        elif following >= 0:
+            self._first_alike.insert_one(fp32, following)
+        else:
+            self._first_alike.delete([fp32])
+
     def _grow(self) -> None:
+        self._next_alike = doubled(self._next_alike)
+        self._numbers = np.zeros(2 * len(self.fp) + 1, np.int32)
         self.fp, self.items = doubled(self.fp), doubled(self.items)
         self.changes, self.sums = doubled(self.changes), doubled(self.sums)
         self.newest, self.newest_ms = doubled(self.newest), doubled(self.newest_ms)

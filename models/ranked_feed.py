@@ -102,10 +102,3 @@ class Emitted:
     def of_slots(self, values: NDArray[Any]) -> NDArray[Any]:
         """[n]: values [U, L] of slots, by entry."""
         return values[self._filled]
-
-    def features(self, planes: F64, rows: I64) -> F64:
-        """float64[R, n] of float64[F, U, C]: some features, by entry."""
-        out = np.empty((len(rows), len(self)))
-        for row, values in zip(rows.tolist(), out, strict=True):
-            planes[row].reshape(-1).take(self.flat, out=values)
-        return out

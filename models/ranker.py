@@ -16,7 +16,8 @@ from models.candidates.query import splitmix64
 from models.context import UserBatch
 from models.explain import Explainer, first_source
 from models.explore import Slots, fill_slots
-from models.features import Scene, compute
+from models.features import Features, ItemMemo, Scene, SceneFeatures
+from models.features.registry import FEATURES
 from models.item_index import ItemIndex
 from models.order import order, places
 from models.policy import Policy
@@ -56,7 +57,7 @@ class Ranker:
         self.policy, self.index, self.seed = policy, index, seed
         self.scorer: Scorer = scorer or RateLift(policy)
         self.explainer = Explainer(policy)
-        self._memory = np.empty(0)
+        self._memo = ItemMemo(index)
 
     def rank(
         self, users: UserBatch, surface: str, versions: Sequence[str], as_of_ms: int
@@ -79,14 +80,14 @@ class Ranker:
         self, users: UserBatch, query: Query, surface: str, versions: Sequence[str]
     ) -> list[RankedFeed]:
         candidates = gather(query)
-        scene = Scene(users, candidates, self.index, self.policy.verbs, query.as_of_ms)
-        features = self._features(scene)
+        scene = Scene(users, candidates, self.index, self.policy.verbs, query.as_of_ms, query.edges)
+        features = SceneFeatures(scene, self._memo)
         score = self.scorer.score(features)
         ruled = apply_rules(scene, self.policy, self.policy.surfaces[surface].rules, score)
         best = places(order(ruled.score, scene.tie, ruled.alive))
         emitted = Emitted(scene, self._slots(query, surface, ruled, best))
         scores = rounded(emitted.of(ruled.score))
-        told = emitted.features(features, self.explainer.rows)
+        told = features.some(self.explainer.rows, emitted.flat)
         reasons = self.explainer.codes(
             emitted.of(scene.sources), emitted.of_slots(emitted.slots.explored), told
         )
@@ -95,7 +96,7 @@ class Ranker:
 
     def _by_time(self, users: UserBatch, query: Query, versions: Sequence[str]) -> Ranked:
         candidates = following(query)
-        scene = Scene(users, candidates, self.index, self.policy.verbs, query.as_of_ms)
+        scene = Scene(users, candidates, self.index, self.policy.verbs, query.as_of_ms, query.edges)
         rules = self.policy.surfaces[FOLLOWING].rules
         ruled = apply_rules(scene, self.policy, rules, np.zeros(scene.shape))
         best = np.argsort(~ruled.alive, axis=1, kind="stable")  # candidates are newest first already
@@ -103,13 +104,6 @@ class Ranker:
         scores = emitted.of(scene.created_ms) / 1_000
         reasons = np.full(len(scores), self.explainer.code_of_source(0))
         return Ranked(users, query, FOLLOWING, versions, candidates, ruled, emitted, scores, reasons)
-
-    def _features(self, scene: Scene) -> F64:
-        """The same memory serves every slice: fresh pages would cost more than the arithmetic."""
-        planes = compute(scene, self._memory)
-        if planes.size > self._memory.size:
-            self._memory = planes.reshape(-1)
-        return planes
 
     def _slots(self, query: Query, surface: str, ruled: Ruled, best: I64) -> Slots:
         share = self.policy.surfaces[surface].explore_share
@@ -154,17 +148,25 @@ class Ranker:
             for u, part in enumerate(emitted.parts)
         ]
 
-    def _with_features(self, feeds: list[RankedFeed], emitted: Emitted, planes: F64) -> list[RankedFeed]:
+    def _with_features(
+        self, feeds: list[RankedFeed], emitted: Emitted, features: Features
+    ) -> list[RankedFeed]:
         """Features of all entries for a share of the users, of the explored ones for the others."""
         fps = np.array([feed.user_fp for feed in feeds], np.uint64)
         below = round(self.policy.budgets.served_features_share * (1 << 32))
         whole = splitmix64(fps ^ FEATURED_STREAM) >> np.uint64(32) < np.uint64(below)
-        for feed, part, everything in zip(feeds, emitted.parts, whole.tolist(), strict=True):
-            wanted = np.arange(len(feed)) if everything else np.flatnonzero(feed.explored)
-            if len(wanted):
-                flat = emitted.flat[part][wanted]
-                feed.features = planes.reshape(len(planes), -1).take(flat, axis=1).astype(np.int32)
-                feed.featured = wanted
+        wanted = [
+            np.arange(len(feed)) if everything else np.flatnonzero(feed.explored)
+            for feed, everything in zip(feeds, whole.tolist(), strict=True)
+        ]
+        flat = [emitted.flat[part][some] for part, some in zip(emitted.parts, wanted, strict=True)]
+        if not sum(map(len, flat)):
+            return feeds
+        values = features.some(np.arange(len(FEATURES)), np.concatenate(flat)).astype(np.int32)
+        ends = np.cumsum([len(part) for part in flat])
+        for feed, some, end in zip(feeds, wanted, ends.tolist(), strict=True):
+            if len(some):
+                feed.features, feed.featured = values[:, end - len(some) : end], some
         return feeds
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.scene import Scene
+from models.features.ties import BLOCKED, MUTED
 from models.order import order, placed, places, run_places
 from models.policy import Policy
 from models.relations import actor_is_author, keyword_hits, marked_hidden, relation_hits
@@ -109,7 +110,7 @@ class Blocked:
     name = "blocked"
 
     def drops(self, field: Field) -> Bools:
-        return relation_hits(field.scene, "blocks")
+        return relation_hits(field.scene, BLOCKED)
 
 
 class Muted:
@@ -118,7 +119,7 @@ class Muted:
     name = "muted"
 
     def drops(self, field: Field) -> Bools:
-        return relation_hits(field.scene, "mutes")
+        return relation_hits(field.scene, MUTED)
 
 
 class Keyword:

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features import FEATURE_NAMES
+from models.features import FEATURE_NAMES, Features, Weights
 from models.features.whole import RATE_BITS
 from models.policy import HEADS, Policy
 from models.tables import EXP2, EXP2_BITS, GRID, GRID_BITS
@@ -34,8 +34,8 @@ class Scorer(Protocol):
     def name(self) -> str: ...
     @property
     def exact(self) -> bool: ...
-    def score(self, features: F64) -> F64:
-        """Float64[U, C]: integers within +-SCORE_MAX (units of 2^-24) of float64[F, U, C] grid integers."""
+    def score(self, features: Features) -> F64:
+        """Float64[U, C]: integers within +-SCORE_MAX (units of 2^-24)."""
         ...
 
 
@@ -51,22 +51,21 @@ class RateLift:
             for feature, weight in policy.weights[head].items():
                 weights[row, FEATURE_NAMES.index(feature)] = weight
         # both are in units of 1/4096: divided here by 2^12, the sums are too, and stay exact
-        self._weights = weights / GRID
+        self._weights = Weights(weights / GRID)
         self.values = [float(policy.values[head]) for head in HEADS]
 
-    def score(self, features: F64) -> F64:
+    def score(self, features: Features) -> F64:
         """See Scorer."""
-        score = np.zeros(features.shape[1:])
-        for probability, value in zip(self.probabilities(features), self.values, strict=True):
-            score += probability * value
+        parts = self.probabilities(features)
+        parts *= np.array(self.values)[:, None, None]
+        score: F64 = parts.sum(axis=0)
         score /= GRID
         np.floor(score, out=score)
         return np.clip(score, -SCORE_MAX, SCORE_MAX, out=score)
 
-    def probabilities(self, features: F64) -> F64:
-        """float64[H, U, C] in 0..2^24 of float64[F, U, C], by HEADS."""
-        sums = self._weights @ features.reshape(len(features), -1)
-        return exp2_rate(sums.reshape(-1, *features.shape[1:]))
+    def probabilities(self, features: Features) -> F64:
+        """float64[H, U, C] in 0..2^24, by HEADS."""
+        return exp2_rate(features.weighted(self._weights))
 
 
 def _rates() -> NDArray[np.int32]:

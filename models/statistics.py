@@ -14,15 +14,18 @@ I64 = NDArray[np.int64]
 class Statistics:
     """Integer sums, changed with each item, so that they never depend on an order.
 
-    `total` int64[3, 5]: all live items; by author and topic they stand in `Postings.sums`.
+    `total` int64[3, 5]: all live items; by author and topic they stand in `Postings.sums`. `changes`
+    grows with every change.
     """
 
     def __init__(self, authors: Postings, topics: Postings) -> None:
         self.total: I64 = np.zeros((WINDOWS, COUNT_COLUMNS), np.int64)
         self._authors, self._topics = authors, topics
+        self.changes = 0
 
     def add(self, counts: I64, authors: I32, topics: I32) -> None:
         """Counts int64[k, 3, 5] of k items join: of authors int32[k] and topics int32[k, 4] (-1 = none)."""
+        self.changes += 1
         self.total += counts.sum(axis=0)
         np.add.at(self._authors.sums, authors, counts)
         item, place = np.nonzero(topics >= 0)

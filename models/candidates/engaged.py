@@ -26,7 +26,7 @@ class SocialProof:
 
     def propose(self, query: Query, reach: int) -> I32:
         table = query.index.lists.engagers
-        user, fp48 = query.follows
+        user, fp48, _ = query.edges.followees
         ranks = table.of(fp48)
         known = ranks[:, 0] != NO_RANK
         found = np.bincount(user[known], minlength=len(query))

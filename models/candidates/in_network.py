@@ -65,8 +65,7 @@ class Following(InNetwork):
 def _followees(query: Query) -> tuple[I32, I64]:
     """The followees with live items, at most FOLLOWEES_MAX each: authors int32[U, F] (-1 after the last, in
     the order of the edges), and how many int64[U]."""
-    user, fp48 = query.follows
-    author = query.index.by_author.get(fp48)
+    user, _, author = query.edges.followees
     known = author >= 0
     authors, count = padded(user[known], author[known], len(query))
     if count.max(initial=0) > FOLLOWEES_MAX:

@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.edges import SliceGraph
 from models.fingerprint import FP48, fp64
-from models.graph import KIND_AUTHOR, KIND_TOPIC, GraphRow
+from models.graph import KIND_TOPIC, GraphRow
 from models.item_index import ItemIndex
 from models.verbs import VerbTable
 
@@ -95,13 +96,6 @@ class CandidateLimits:
                 raise ValueError(f"{name}: 0 <= quota <= reach <= 1000 does not hold; correct the policy")
 
 
-class Follows(NamedTuple):
-    """m followed authors of all users, each user's oldest edge first: user int64[m], fp48 uint64[m]."""
-
-    user: I64
-    fp48: U64
-
-
 class Query:
     """One slice of 1 to USERS_MAX users. What several sources need is worked out once."""
 
@@ -121,14 +115,9 @@ class Query:
         return len(self.users.fp)
 
     @cached_property
-    def follows(self) -> Follows:
-        """The authors whom the users follow, whether they have items or not."""
-        edges = [
-            row.follows[row.follow_kinds == KIND_AUTHOR] if row.follow_kinds.any() else row.follows
-            for row in self.users.graph
-        ]
-        user = np.repeat(np.arange(len(edges)), [len(e) for e in edges])
-        return Follows(user, np.concatenate(edges) >> np.uint64(16))
+    def edges(self) -> SliceGraph:
+        """Whom and what the users follow, mute and block."""
+        return SliceGraph(self.users.graph, self.index.by_author)
 
     @cached_property
     def topics(self) -> I32:

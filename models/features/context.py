@@ -18,41 +18,41 @@ F64 = NDArray[np.float64]
 context = Family("context")
 
 
-@context.feature("as_of")
+@context.user("as_of")
 def hour(scene: Scene, out: F64) -> None:
     """Hour of the day, UTC, 0 to 23."""
     out[...] = scene.as_of_ms // HOUR_MS % 24 * GRID
 
 
-@context.feature("row.session_depth", "row.newest_ms")
+@context.user("row.session_depth", "row.newest_ms")
 def session_depth(scene: Scene, out: F64) -> None:
     """log2(1 + weak and strong actions of the session); 0 after 30 minutes without a sign of life."""
     rows = scene.users.rows
     open_ = scene.as_of_ms - rows["newest_ms"] <= SESSION_GAP_MS
     depth = np.where(open_, rows["session_depth"].astype(np.float64), 0.0)
-    out[...] = log2_whole(depth + 1.0)[:, None]
+    out[...] = log2_whole(depth + 1.0)
 
 
-@context.feature("row.d1", "total sums")
+@context.user("row.d1", "total sums")
 def user_weak_rate(scene: Scene, out: F64) -> None:
     """log2 of the user's rate of weak actions in 7 days over that of all items."""
     _user(scene, out, Role.WEAK)
 
 
-@context.feature("row.d1", "total sums")
+@context.user("row.d1", "total sums")
 def user_strong_rate(scene: Scene, out: F64) -> None:
     """log2 of the user's rate of strong actions in 7 days over that of all items."""
     _user(scene, out, Role.STRONG)
 
 
-@context.feature("row.d1", "total sums")
+@context.user("row.d1", "total sums")
 def user_negative_rate(scene: Scene, out: F64) -> None:
     """log2 of the user's rate of negative actions in 7 days over that of all items."""
     _user(scene, out, Role.NEGATIVE)
 
 
 def _user(scene: Scene, out: F64, role: Role) -> None:
-    counts, prior = scene.user_week, scene.rates.total[role]
+    counts, prior = scene.user_week, scene.totals.rate[role]
     engaged = counts[Role.WEAK] + counts[Role.STRONG] + counts[Role.NEGATIVE]
     rate = smoothed(counts[role], np.maximum(counts[Role.EXPOSURE], engaged), prior, USER_WEIGHT)
-    out[...] = (log2_whole(np.maximum(rate, 1.0)) - log2_whole(np.array([prior])))[:, None]
+    out[...] = log2_whole(np.maximum(rate, 1.0)) - log2_whole(np.array([prior]))

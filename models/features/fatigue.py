@@ -18,13 +18,13 @@ DAYS_MAX = 24
 fatigue = Family("fatigue")
 
 
-@fatigue.feature("seen", "item.fp")
+@fatigue.pair("seen", "item.fp")
 def seen_times(scene: Scene, out: F64) -> None:
     """log2(1 + impressions of this item to this user)."""
     out[...] = log2_whole(scene.seen_times + 1.0)
 
 
-@fatigue.feature("seen", "item.fp")
+@fatigue.pair("seen", "item.fp")
 def seen_lately(scene: Scene, out: F64) -> None:
     """Impressions of this item to this user (at most 16), halved with every day since the last."""
     np.minimum(scene.seen_times, TIMES_MAX, out=out)

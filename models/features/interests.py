@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import weakref
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.pairs import Pairs
 from models.features.whole import direction, log2_whole
 from models.fingerprint import FP32
-from models.graph import KIND_TOPIC
 from models.merge import AFFINITY_UNIT, HOUR_S, RING, UNDO_BIT, VERB_BITS
 from models.tables import DECAY_NEGATIVE, DECAY_POSITIVE, GRID, decay, exp2_fixed
 from models.verbs import Role
@@ -32,7 +29,6 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 VALUES = ("long_pos", "long_neg", "long_share", "short_pos", "short_neg")
-TOPIC_ROWS = (*VALUES, "followed", "muted", "blocked")
 
 
 class Ring(NamedTuple):
@@ -88,51 +84,18 @@ class Interests:
         return user, ring.fp[user, place]
 
     @cached_property
-    def authors(self) -> tuple[Pairs, F64]:
-        """(user, fp32 of an author) and float64[5, k]: what each is worth, by VALUES."""
-        slots = self._ring_slots
-        user, place = np.nonzero(slots >= 0)
-        number = self.scene.index.author[slots[user, place]]
+    def authors(self) -> tuple[I64, U64, F64]:
+        """User int64[k] and author's fp32 uint64[k], and float64[5, k]: what each is worth, by VALUES."""
+        user, place = self.known_entries
+        number = self.scene.index.author[self.ring_slots[user, place]]
         recent = (user << 32) | (self.scene.index.author_fp[number] & FP32).astype(np.int64)
         held_user, held_place = np.nonzero(self.rows["author_fp"])
         held = (held_user << 32) | self.rows["author_fp"][held_user, held_place].astype(np.int64)
         keys, cell = np.unique(np.concatenate([held, recent]), return_inverse=True)
         values = np.zeros((len(VALUES), len(keys)))
-        values[:3, cell[: len(held)]] = self._long("author")[:, held_user, held_place]
-        values[3:] = self._short(cell[len(held) :], user, place, len(keys))
-        return Pairs(keys >> 32, (keys & int(FP32)).astype(np.uint64)), values
-
-    @cached_property
-    def topics(self) -> tuple[F64, I64]:
-        """Float64[8, cells] by TOPIC_ROWS, and the cells int64[4, U, C] of the candidates' topics.
-
-        A topic is first numbered among those of the slice's users, so that the table is small; the last cell
-        of each user is for all other topics, and for none.
-        """
-        slots = self._ring_slots
-        user, place = np.nonzero(slots >= 0)
-        recent = self.scene.index.topics[slots[user, place]]
-        entry, which = np.nonzero(recent >= 0)
-        held_user, held_place = np.nonzero(self.rows["topic_fp"])
-        edges = [self._edges(name) for name in ("follows", "mutes", "blocks")]
-        fp32 = [self.rows["topic_fp"][held_user, held_place].astype(np.uint64), *(fp for _, fp in edges)]
-        number = self.scene.index.by_topic.get(np.concatenate(fp32)).astype(np.int64)
-        users = np.concatenate([held_user, *(owner for owner, _ in edges), user[entry]])
-        number = np.concatenate([number, recent[entry, which]])
-        some = np.unique(number[number >= 0])
-        local = np.full(self.scene.index.by_topic.slots.high + 1, len(some))
-        local[some] = np.arange(len(some))
-        width = len(some) + 1
-        cell = users * width + np.where(number >= 0, local[number], len(some))
-        table = np.zeros((len(TOPIC_ROWS), self.scene.shape[0] * width))
-        ends = np.cumsum([len(part) for part in fp32])
-        table[:3, cell[: ends[0]]] = self._long("topic")[:, held_user, held_place]
-        table[3:5] = self._short(cell[ends[-1] :], user[entry], place[entry], table.shape[1])
-        for row, (begin, end) in enumerate(pairwise(ends), start=5):
-            table[row, cell[begin:end]] = GRID
-        table[:, len(some) :: width] = 0.0
-        first = np.arange(self.scene.shape[0])[:, None] * width
-        return table, local.take(self.scene.topics) + first
+        values[:3, cell[: len(held)]] = self.long("author")[:, held_user, held_place]
+        values[3:] = self.short(cell[len(held) :], user, place, len(keys))
+        return keys >> 32, (keys & int(FP32)).astype(np.uint64), values
 
     @cached_property
     def long_direction(self) -> F32:
@@ -142,32 +105,25 @@ class Interests:
     @cached_property
     def short_direction(self) -> F32:
         """float32[U, 64] in -127..127: the weighted sum of the ring's embeddings."""
-        slots = self._ring_slots
+        slots = self.ring_slots
         weight = np.where(slots >= 0, self.ring.weight, 0).astype(np.float64)
         # whole numbers: 16 * 64 * 2^12 * 2^7 < 2^53, so any order of summation gives the same
         items = self.scene.index.embedding[np.maximum(slots, 0)].astype(np.float64)
         return direction(np.matmul(weight[:, None, :], items)[:, 0, :].astype(np.int64))
 
     @cached_property
-    def _ring_slots(self) -> I64:
+    def ring_slots(self) -> I64:
         """int64[U, 16]: items of the ring in the index, -1 = unknown."""
         slots = self.scene.index.lookup(self.ring.fp.ravel()).astype(np.int64)
         return np.where(self.ring.role >= 0, slots.reshape(self.ring.fp.shape), -1)
 
-    def _edges(self, name: str) -> tuple[I64, U64]:
-        """User int64[k] and fp32 uint64[k] of the topics that users follow, mute or block."""
-        found = []
-        for row in self.scene.users.graph:
-            edges, kinds = {
-                "follows": (row.follows, row.follow_kinds),
-                "mutes": (row.mutes, row.mute_kinds),
-                "blocks": (row.blocks, row.block_kinds),
-            }[name]
-            found.append(edges[kinds == KIND_TOPIC] if len(edges) and kinds.any() else edges[:0])
-        user = np.repeat(np.arange(len(found)), [len(e) for e in found])
-        return user, (np.concatenate(found) >> np.uint64(16)) & FP32
+    @cached_property
+    def known_entries(self) -> tuple[I64, I64]:
+        """User int64[k] and place int64[k] of the ring's entries with live items."""
+        user, place = np.nonzero(self.ring_slots >= 0)
+        return user, place
 
-    def _short(self, cell: I64, user: I64, place: I64, cells: int) -> F64:
+    def short(self, cell: I64, user: I64, place: I64, cells: int) -> F64:
         """float64[2, cells]: log2(1 + sum) of the ring's weights for and against; `cell` of (user, place)."""
         weight = self.ring.weight[user, place].astype(np.float64)
         liked = self.ring.liked[user, place]
@@ -178,7 +134,7 @@ class Interests:
         np.maximum(sums, 0.0, out=sums)
         return log2_whole(sums + GRID) - log2_whole(np.full(1, float(GRID)))
 
-    def _long(self, name: str) -> F64:
+    def long(self, name: str) -> F64:
         """float64[3, U, top]: log2(1 + weight) for and against, and the share of all weight for."""
         rows = self.rows
         hours = np.maximum(self.as_of_s - rows["merged_s"].astype(np.int64), 0)[:, None] // HOUR_S

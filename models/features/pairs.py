@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.postings import Postings
+
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -83,6 +86,24 @@ class Pairs:
 
     def _hash(self, pair: U64) -> I64:
         return ((pair * _MIX) >> self._shift).view(np.int64)
+
+
+def pair_codes(groups: Postings, user: I64, group: I32, asked: I32) -> tuple[I32, I32]:
+    """Codes 1..m of m pairs (user int64[m], group int32[m] >= 0), equal pairs the same one; and int32[U, C]:
+    the codes of the pairs (u, asked[u, c]), 0 where that is none of them.
+
+    >>> groups = Postings(48, 1, 1, lambda item: (0, 0))
+    >>> user, group = np.array([0, 1]), np.array([7, 9])
+    >>> [codes.tolist() for codes in pair_codes(groups, user, group, np.array([[7], [7]]))]
+    [[1, 2], [[1], [0]]]
+    """
+    own, theirs = groups.numbered(group, group, asked)
+    width = len(group) + 1
+    table = np.zeros(len(asked) * width, np.int32)
+    cell = user * width + own
+    table[cell] = np.arange(1, width)
+    first = np.arange(len(asked)) * width
+    return table.take(cell), table.take(theirs + first[:, None])
 
 
 def pair_keys(users: int, keys: U64) -> U64:

@@ -15,7 +15,8 @@ from models.tables import GRID
 from models.verbs import Role
 
 if TYPE_CHECKING:
-    from models.features.scene import Scene
+    from models.features.items import Items
+    from models.item_index import ItemIndex
 
 F64 = NDArray[np.float64]
 
@@ -33,19 +34,16 @@ D7_SUMS = 2
 _WINDOW_BEFORE = {0: 5, 5: 10}
 
 
-class Rates:
-    """Of one scene's candidates; everything is worked out at most once."""
+class Totals:
+    """What is expected of anything: sums over all live items of an index, as they are now."""
 
-    def __init__(self, scene: Scene) -> None:
-        # the scene owns this: a strong reference back would keep its arrays until the garbage collector runs
-        self.scene: Scene = weakref.proxy(scene)
-        self._rates: dict[tuple[int, int], F64] = {}
-        self._logs: dict[tuple[int, int], F64] = {}
+    def __init__(self, index: ItemIndex) -> None:
+        self._counts = [max(int(n), 0) for n in index.statistics.total[D7_SUMS]]
 
     @cached_property
-    def total(self) -> dict[Role, float]:
+    def rate(self) -> dict[Role, float]:
         """Rates of all items in 7 days, units of 2^-24, at least 1."""
-        counts = [max(int(n), 0) for n in self.scene.index.statistics.total[D7_SUMS]]
+        counts = self._counts
         trials = max(counts[Role.EXPOSURE], counts[Role.WEAK] + counts[Role.STRONG] + counts[Role.NEGATIVE])
         rates = {}
         for role, prior in PRIOR_RATE.items():
@@ -56,51 +54,61 @@ class Rates:
     @cached_property
     def dwell_grid(self) -> float:
         """Mean dwell seconds per weak action of all items, units of 1/4096, at least 1."""
-        counts = [max(int(n), 0) for n in self.scene.index.statistics.total[D7_SUMS]]
-        seconds = counts[DWELL] * GRID + TOTAL_WEIGHT * PRIOR_DWELL_S * GRID
-        return float(max(seconds // (counts[Role.WEAK] + TOTAL_WEIGHT), 1))
+        seconds = self._counts[DWELL] * GRID + TOTAL_WEIGHT * PRIOR_DWELL_S * GRID
+        return float(max(seconds // (self._counts[Role.WEAK] + TOTAL_WEIGHT), 1))
+
+
+class Rates:
+    """Of m items; everything is worked out at most once."""
+
+    def __init__(self, items: Items) -> None:
+        # the items own this: a strong reference back would keep their arrays until the garbage collector runs
+        self.items: Items = weakref.proxy(items)
+        self.totals = Totals(items.index)
+        self._rates: dict[tuple[int, int], F64] = {}
+        self._logs: dict[tuple[int, int], F64] = {}
 
     @cached_property
     def author_counts(self) -> F64:
-        """float64[5, U, C]: counts of the author's live items in 7 days."""
-        return self._sums(self.scene.index.by_author.sums, self.scene.author)
+        """float64[5, m]: counts of the author's live items in 7 days."""
+        return self._sums(self.items.index.by_author.sums, self.items.author)
 
     @cached_property
     def author_trials(self) -> F64:
-        """float64[U, C]."""
+        """float64[m]."""
         return _trials(self.author_counts)
 
     def of(self, window: int, role: Role) -> F64:
-        """float64[U, C]: the item's rate in a window, units of 2^-24."""
+        """float64[m]: the item's rate in a window, units of 2^-24."""
         if (window, role) not in self._rates:
             longer = _WINDOW_BEFORE.get(window)
             prior = self._topic(role) if longer is None else self.of(longer, role)
-            count, trials = self.scene.window(window, role), self._item_trials(window)
+            count, trials = self.items.window(window, role), self._item_trials(window)
             self._rates[window, role] = smoothed(count, trials, prior, ITEM_WEIGHT)
         return self._rates[window, role]
 
     def log(self, window: int, role: Role) -> F64:
-        """float64[U, C]: log2 of it (of 1 where it is 0), units of 1/4096."""
+        """float64[m]: log2 of it (of 1 where it is 0), units of 1/4096."""
         if (window, role) not in self._logs:
             self._logs[window, role] = log2_whole(np.maximum(self.of(window, role), 1.0))
         return self._logs[window, role]
 
     def _topic(self, role: Role) -> F64:
-        """float64[U, C]: the rate of the item's first topic in 7 days; of all items where it has none."""
-        prior = self.total[role]
+        """float64[m]: the rate of the item's first topic in 7 days; of all items where it has none."""
+        prior = self.totals.rate[role]
         rate = smoothed(self._topic_counts[role], self._topic_trials, prior, TOPIC_WEIGHT)
-        return np.where(self.scene.topics[0] >= 0, rate, prior)
+        return np.where(self.items.topic >= 0, rate, prior)
 
     @cached_property
     def _topic_counts(self) -> F64:
-        return self._sums(self.scene.index.by_topic.sums, np.maximum(self.scene.topics[0], 0))
+        return self._sums(self.items.index.by_topic.sums, np.maximum(self.items.topic, 0))
 
     @cached_property
     def _topic_trials(self) -> F64:
         return _trials(self._topic_counts)
 
     def _item_trials(self, window: int) -> F64:
-        return self._trials_by_window.setdefault(window, self.scene.trials(window))
+        return self._trials_by_window.setdefault(window, self.items.trials(window))
 
     @cached_property
     def _trials_by_window(self) -> dict[int, F64]:
@@ -108,11 +116,10 @@ class Rates:
 
     def _sums(self, sums: NDArray[np.int64], group: NDArray[np.int32]) -> F64:
         windows, columns = sums.shape[1:]
-        week = sums.reshape(-1, columns).take(group.ravel() * windows + D7_SUMS, axis=0)
-        counts = week.T.astype(np.float64, order="C")
+        week = sums.reshape(-1, columns).take(group * windows + D7_SUMS, axis=0)
+        counts: F64 = week.T.astype(np.float64, order="C")
         np.clip(counts, 0, COUNT_MAX, out=counts)
-        planes: F64 = counts.reshape(-1, *group.shape)
-        return planes
+        return counts
 
 
 def _trials(counts: F64) -> F64:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.definition import Family, Told
+from models.features.items import D7, H1, H24, Items
 from models.features.priors import AUTHOR_WEIGHT, DWELL_WEIGHT
-from models.features.scene import D7, H1, H24, Scene
 from models.features.whole import RATE_BITS, floor_div, log2_whole, smoothed
 from models.items import DWELL
 from models.tables import GRID
@@ -23,80 +23,80 @@ rates = Family("rates")
 _CERTAIN = float(RATE_BITS * GRID)  # log2 of the rate 1
 
 
-@rates.feature("derived.d7", "topic sums", "total sums", default=-6 * GRID)
-def weak_rate_7d(scene: Scene, out: F64) -> None:
+@rates.item("derived.d7", "topic sums", "total sums", default=-6 * GRID)
+def weak_rate_7d(items: Items, out: F64) -> None:
     """log2 of the rate of weak actions in 7 days."""
-    np.subtract(scene.rates.log(D7, Role.WEAK), _CERTAIN, out=out)
+    np.subtract(items.rates.log(D7, Role.WEAK), _CERTAIN, out=out)
 
 
-@rates.feature(
+@rates.item(
     "derived.d7", "topic sums", "total sums", default=-8 * GRID, reason=Told("people like it", -6 * GRID)
 )
-def strong_rate_7d(scene: Scene, out: F64) -> None:
+def strong_rate_7d(items: Items, out: F64) -> None:
     """log2 of the rate of strong actions in 7 days."""
-    np.subtract(scene.rates.log(D7, Role.STRONG), _CERTAIN, out=out)
+    np.subtract(items.rates.log(D7, Role.STRONG), _CERTAIN, out=out)
 
 
-@rates.feature("derived.d7", "topic sums", "total sums", default=-10 * GRID)
-def negative_rate_7d(scene: Scene, out: F64) -> None:
+@rates.item("derived.d7", "topic sums", "total sums", default=-10 * GRID)
+def negative_rate_7d(items: Items, out: F64) -> None:
     """log2 of the rate of negative actions in 7 days."""
-    np.subtract(scene.rates.log(D7, Role.NEGATIVE), _CERTAIN, out=out)
+    np.subtract(items.rates.log(D7, Role.NEGATIVE), _CERTAIN, out=out)
 
 
-@rates.feature("derived.h24", "derived.d7")
-def weak_rate_24h(scene: Scene, out: F64) -> None:
+@rates.item("derived.h24", "derived.d7")
+def weak_rate_24h(items: Items, out: F64) -> None:
     """log2 of the rate of weak actions in 24 h over that of 7 days."""
-    np.subtract(scene.rates.log(H24, Role.WEAK), scene.rates.log(D7, Role.WEAK), out=out)
+    np.subtract(items.rates.log(H24, Role.WEAK), items.rates.log(D7, Role.WEAK), out=out)
 
 
-@rates.feature("derived.h24", "derived.d7", reason=Told("liked more today"))
-def strong_rate_24h(scene: Scene, out: F64) -> None:
+@rates.item("derived.h24", "derived.d7", reason=Told("liked more today"))
+def strong_rate_24h(items: Items, out: F64) -> None:
     """log2 of the rate of strong actions in 24 h over that of 7 days."""
-    np.subtract(scene.rates.log(H24, Role.STRONG), scene.rates.log(D7, Role.STRONG), out=out)
+    np.subtract(items.rates.log(H24, Role.STRONG), items.rates.log(D7, Role.STRONG), out=out)
 
 
-@rates.feature("derived.h24", "derived.d7")
-def negative_rate_24h(scene: Scene, out: F64) -> None:
+@rates.item("derived.h24", "derived.d7")
+def negative_rate_24h(items: Items, out: F64) -> None:
     """log2 of the rate of negative actions in 24 h over that of 7 days."""
-    np.subtract(scene.rates.log(H24, Role.NEGATIVE), scene.rates.log(D7, Role.NEGATIVE), out=out)
+    np.subtract(items.rates.log(H24, Role.NEGATIVE), items.rates.log(D7, Role.NEGATIVE), out=out)
 
 
-@rates.feature("derived.h1", "derived.h24")
-def weak_rate_1h(scene: Scene, out: F64) -> None:
+@rates.item("derived.h1", "derived.h24")
+def weak_rate_1h(items: Items, out: F64) -> None:
     """log2 of the rate of weak actions in 1 h over that of 24 h."""
-    np.subtract(scene.rates.log(H1, Role.WEAK), scene.rates.log(H24, Role.WEAK), out=out)
+    np.subtract(items.rates.log(H1, Role.WEAK), items.rates.log(H24, Role.WEAK), out=out)
 
 
-@rates.feature("derived.d7", "total sums")
-def dwell_per_action(scene: Scene, out: F64) -> None:
+@rates.item("derived.d7", "total sums")
+def dwell_per_action(items: Items, out: F64) -> None:
     """log2 of the mean dwell seconds per weak action in 7 days over that of all items."""
-    mean_s = scene.rates.dwell_grid
-    item = scene.window(D7, DWELL) * GRID
-    item += DWELL_WEIGHT * mean_s
-    floor_div(item, scene.window(D7, Role.WEAK) + DWELL_WEIGHT, out=item)
-    np.maximum(item, 1.0, out=item)
-    np.subtract(log2_whole(item), log2_whole(np.array([mean_s])), out=out)
+    mean_s = items.rates.totals.dwell_grid
+    dwell = items.window(D7, DWELL) * GRID
+    dwell += DWELL_WEIGHT * mean_s
+    floor_div(dwell, items.window(D7, Role.WEAK) + DWELL_WEIGHT, out=dwell)
+    np.maximum(dwell, 1.0, out=dwell)
+    np.subtract(log2_whole(dwell), log2_whole(np.array([mean_s])), out=out)
 
 
-@rates.feature("author sums", "total sums")
-def author_weak_rate(scene: Scene, out: F64) -> None:
+@rates.item("author sums", "total sums")
+def author_weak_rate(items: Items, out: F64) -> None:
     """log2 of the rate of weak actions on the author's items in 7 days over that of all items."""
-    _author(scene, out, Role.WEAK)
+    _author(items, out, Role.WEAK)
 
 
-@rates.feature("author sums", "total sums", reason=Told("from an author people like"))
-def author_strong_rate(scene: Scene, out: F64) -> None:
+@rates.item("author sums", "total sums", reason=Told("from an author people like"))
+def author_strong_rate(items: Items, out: F64) -> None:
     """log2 of the rate of strong actions on the author's items in 7 days over that of all items."""
-    _author(scene, out, Role.STRONG)
+    _author(items, out, Role.STRONG)
 
 
-@rates.feature("author sums", "total sums")
-def author_negative_rate(scene: Scene, out: F64) -> None:
+@rates.item("author sums", "total sums")
+def author_negative_rate(items: Items, out: F64) -> None:
     """log2 of the rate of negative actions on the author's items in 7 days over that of all items."""
-    _author(scene, out, Role.NEGATIVE)
+    _author(items, out, Role.NEGATIVE)
 
 
-def _author(scene: Scene, out: F64, role: Role) -> None:
-    counts, prior = scene.rates.author_counts, scene.rates.total[role]
-    rate = smoothed(counts[role], scene.rates.author_trials, prior, AUTHOR_WEIGHT)
+def _author(items: Items, out: F64, role: Role) -> None:
+    counts, prior = items.rates.author_counts, items.rates.totals.rate[role]
+    rate = smoothed(counts[role], items.rates.author_trials, prior, AUTHOR_WEIGHT)
     np.subtract(log2_whole(np.maximum(rate, 1.0)), log2_whole(np.array([prior])), out=out)

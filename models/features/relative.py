@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.definition import Family, Told
-from models.features.scene import D7, Scene
+from models.features.scene import Scene
 from models.features.whole import floor_div
 from models.order import PLACE_BITS, placed, places, run_begins
 from models.tables import GRID
-from models.verbs import Role
 
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
@@ -23,28 +22,28 @@ _VALUE_MAX = 1 << 45
 relative = Family("relative")
 
 
-@relative.feature("item.created_ms")
+@relative.pair("item.created_ms")
 def age_rank(scene: Scene, out: F64) -> None:
     """Share of the other candidates that are newer: 0 for the newest."""
     out[...] = share_above(scene.created_ms, scene.real)
 
 
-@relative.feature("similarity_long")
+@relative.pair("similarity_long")
 def similarity_rank(scene: Scene, out: F64) -> None:
     """Share of the other candidates that are more similar to the user's long-term interests."""
     out[...] = share_above(scene.cosines[0].astype(np.int64), scene.real)
 
 
-@relative.feature("strong_rate_7d", reason=Told("liked more than the rest", GRID))
+@relative.pair("strong_rate_7d", reason=Told("liked more than the rest", GRID))
 def strong_rate_z(scene: Scene, out: F64) -> None:
     """log2 of the strong rate of 7 days, less the candidates' mean, over their mean absolute deviation."""
-    out[...] = standing(scene.rates.log(D7, Role.STRONG), scene.real)
+    out[...] = standing(scene.items.plane("strong_rate_7d", scene.at), scene.real)
 
 
-@relative.feature("weak_rate_7d")
+@relative.pair("weak_rate_7d")
 def weak_rate_z(scene: Scene, out: F64) -> None:
     """log2 of the weak rate of 7 days, less the candidates' mean, over their mean absolute deviation."""
-    out[...] = standing(scene.rates.log(D7, Role.WEAK), scene.real)
+    out[...] = standing(scene.items.plane("weak_rate_7d", scene.at), scene.real)
 
 
 def share_above(values: I64, real: Bools) -> F64:

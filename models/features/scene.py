@@ -1,30 +1,31 @@
-"""The scene of a slice (8, 10): everything that features and rules read, gathered once per batch.
+"""The scene of a slice (8, 10): what features and rules read of users and candidates, gathered once.
 
-Arrays are [U, C] (users, candidates) or [n, U, C], C-contiguous. Where a user has fewer candidates, places
-hold the item in slot 0; `real` says so.
+Arrays are [U, C] (users, candidates), C-contiguous. Where a user has fewer candidates, places hold the item
+in slot 0; `real` says so.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates import Candidates
 from models.context import UserBatch
+from models.edges import SliceGraph
 from models.features.interests import Interests
 from models.features.pairs import Pairs, pair_keys
-from models.features.priors import Rates
-from models.features.whole import COUNT_MAX, floor_div
-from models.fingerprint import FP32, FP48
-from models.graph import KIND_AUTHOR
+from models.features.priors import Totals
+from models.features.ties import FOLLOWED, AuthorTies, TopicTies
+from models.features.whole import floor_div
+from models.fingerprint import FP32
 from models.item_index import ItemIndex
-from models.items import DERIVED, ENGAGERS
 from models.order import ties
 from models.tables import GRID
 from models.user_row import D1
-from models.verbs import Role, VerbTable
+from models.verbs import VerbTable
 
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
@@ -33,17 +34,23 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 DAY_MS = 86_400_000
-MINUTE_MS = 60_000
-_USER_AND_FP32 = np.uint64(0xFFFF0000FFFFFFFF)
-_WORDS = DERIVED.itemsize // 8
-_COUNTS_AT = 2  # in 4-byte words: h1, h24, d7 follow the tick
-_LONG_AT, _ENGAGERS_AT = 9, 15  # in 8-byte words
-_EPOCH_AT, _LAST_S_AT = 17, 29  # in 4-byte words
-H1, H24, D7 = 0, 5, 10
+
+
+class ItemValues(Protocol):
+    """Features of items alone, by slot (models.features.item_memo)."""
+
+    def plane(self, name: str, at: I64) -> F64:
+        """float64 in the shape of `at`: one feature of items."""
+        ...
 
 
 class Scene:
-    """U users and their candidates as of a time."""
+    """U users and their candidates as of a time.
+
+    `graph`: the users' edges, where they are put together already. `items`: set by whoever computes features.
+    """
+
+    items: ItemValues
 
     def __init__(
         self,
@@ -52,8 +59,10 @@ class Scene:
         index: ItemIndex,
         verbs: VerbTable,
         as_of_ms: int,
+        graph: SliceGraph | None = None,
     ) -> None:
         self.users, self.index, self.verbs, self.as_of_ms = users, index, verbs, as_of_ms
+        self.graph = graph or SliceGraph(users.graph, index.by_author)
         self.item, self.sources = candidates.item, candidates.sources
         self.shape: tuple[int, int] = candidates.item.shape[0], candidates.item.shape[1]
         self.real: Bools = candidates.item >= 0
@@ -76,65 +85,13 @@ class Scene:
 
     @cached_property
     def topics(self) -> I32:
-        """int32[4, U, C]: topic numbers of the index, -1 = none."""
-        return np.ascontiguousarray(np.moveaxis(self.index.topics.take(self.at, axis=0), 2, 0))
-
-    @cached_property
-    def author_pair(self) -> U64:
-        """uint64[U, C]: (user, fp48 of the author) as pairs."""
-        return pair_keys(self.shape[0], self.index.author_fp.take(self.author) & FP48)
+        """int32[U, C, 4]: topic numbers of the index, -1 = none."""
+        return self.index.topics.take(self.at, axis=0)
 
     @cached_property
     def item_pair(self) -> U64:
         """uint64[U, C]: (user, fp32 of the item) as pairs."""
         return pair_keys(self.shape[0], self.fp & FP32)
-
-    @cached_property
-    def records(self) -> U64:
-        """uint64[U * C, 31]: the derived records as words."""
-        words = self.index.derived.view(np.uint64).reshape(-1, _WORDS)
-        return words.take(self.at.ravel(), axis=0)
-
-    @cached_property
-    def counts(self) -> F64:
-        """float64[15, U, C] in 0..2^28: counts by (window, column); see `window`."""
-        part = self.records.view(np.int32)[:, _COUNTS_AT : _COUNTS_AT + 15]
-        counts = part.T.astype(np.float64, order="C")
-        np.clip(counts, 0, COUNT_MAX, out=counts)
-        return counts.reshape(15, *self.shape)
-
-    def window(self, window: int, role: int) -> F64:
-        """float64[U, C]: counts of an item in window H1, H24 or D7 by role (4: dwell seconds)."""
-        plane: F64 = self.counts[window + role]
-        return plane
-
-    def trials(self, window: int) -> F64:
-        """float64[U, C]: how often an item could have been acted on in a window."""
-        counts = self.counts
-        engaged = counts[window + Role.WEAK] + counts[window + Role.STRONG]
-        engaged += counts[window + Role.NEGATIVE]
-        trials: F64 = np.maximum(counts[window + Role.EXPOSURE], engaged, out=engaged)
-        return trials
-
-    def long(self, role: int) -> F64:
-        """float64[U, C]: an item's long decay by role (below 2^53)."""
-        column = self.records.view(np.int64)[:, _LONG_AT + role]
-        return column.astype(np.float64).reshape(self.shape)
-
-    @cached_property
-    def long_epoch(self) -> I64:
-        """int64[U, C]: the epoch that `long` is as of."""
-        return self.records.view(np.int32)[:, _EPOCH_AT].astype(np.int64).reshape(self.shape)
-
-    @cached_property
-    def last_s(self) -> NDArray[np.uint32]:
-        """uint32[U * C]: the 5 minutes of the last engagement, 0 = never."""
-        return self.records.view(np.uint32)[:, _LAST_S_AT]
-
-    @cached_property
-    def engagers(self) -> U64:
-        """uint64[U * C, 16]: edges `fp48 << 16 | day` of strong engagers, newest first, 0 = none (a view)."""
-        return self.records[:, _ENGAGERS_AT : _ENGAGERS_AT + ENGAGERS]
 
     @cached_property
     def tie(self) -> I64:
@@ -147,14 +104,29 @@ class Scene:
         return Interests(self)
 
     @cached_property
-    def rates(self) -> Rates:
-        """Smoothed rates of the items."""
-        return Rates(self)
+    def author_ties(self) -> AuthorTies:
+        """What the users have to do with the candidates' authors."""
+        return AuthorTies(self)
 
     @cached_property
-    def author_interest(self) -> tuple[I64, I64]:
-        """Flat places of candidates whose author has a weight, and which of `interests.authors`."""
-        return self.interests.authors[0].find(self.author_pair & _USER_AND_FP32)
+    def author_marks(self) -> NDArray[np.uint8]:
+        """uint8[U, C]: bits of what the user is to the author (models.features.ties)."""
+        return self.author_ties.marks.take(self.author_ties.code)
+
+    @cached_property
+    def topic_ties(self) -> TopicTies:
+        """What the users have to do with the candidates' topics."""
+        return TopicTies(self)
+
+    @cached_property
+    def topic_marks(self) -> NDArray[np.uint8]:
+        """uint8[U, C, 4]: likewise of each topic."""
+        return self.topic_ties.marks.take(self.topic_ties.cell)
+
+    @cached_property
+    def totals(self) -> Totals:
+        """What is expected of any item."""
+        return Totals(self.index)
 
     @cached_property
     def cosines(self) -> F64:
@@ -173,12 +145,6 @@ class Scene:
         return floor_div(dots, norms, out=dots)
 
     @cached_property
-    def age_minutes(self) -> F64:
-        """float64[U, C] >= 0."""
-        minutes = floor_div((self.as_of_ms - self.created_ms).astype(np.float64), float(MINUTE_MS))
-        return np.maximum(minutes, 0.0)
-
-    @cached_property
     def user_week(self) -> F64:
         """float64[5, U] >= 0: the user's own counts of the last 7 days by role."""
         rows = self.users.rows
@@ -189,22 +155,9 @@ class Scene:
         return week
 
     @cached_property
-    def follows(self) -> Pairs:
-        """(user, fp48 of a followed author)."""
-        return Pairs.of([edges >> np.uint64(16) for edges in self.followed_edges])
-
-    @cached_property
-    def followed_edges(self) -> list[U64]:
-        """Per user the edges `fp48 << 16 | day` to followed authors."""
-        rows = self.users.graph
-        return [r.follows[r.follow_kinds == KIND_AUTHOR] if r.follow_kinds.any() else r.follows for r in rows]
-
-    @cached_property
     def followed(self) -> Bools:
         """bool[U, C]: the user follows the author."""
-        found = np.zeros(self.shape, np.bool_)
-        found.reshape(-1)[self.follows.find(self.author_pair)[0]] = True
-        return found
+        return (self.author_marks & np.uint8(FOLLOWED)).view(np.bool_)
 
     @cached_property
     def seen_times(self) -> F64:

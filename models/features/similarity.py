@@ -14,13 +14,13 @@ F64 = NDArray[np.float64]
 similarity = Family("similarity")
 
 
-@similarity.feature("merged.embedding", "item.embedding", reason=Told("close to your interests", GRID // 4))
+@similarity.pair("merged.embedding", "item.embedding", reason=Told("close to your interests", GRID // 4))
 def similarity_long(scene: Scene, out: F64) -> None:
     """Cosine with the interest embedding (it fades by an eighth with every 16 engagements)."""
     out[...] = scene.cosines[0]
 
 
-@similarity.feature("row.ring", "item.embedding", reason=Told("close to what you liked lately", GRID // 4))
+@similarity.pair("row.ring", "item.embedding", reason=Told("close to what you liked lately", GRID // 4))
 def similarity_short(scene: Scene, out: F64) -> None:
     """Cosine with the weighted sum of the embeddings of the last 16 engagements."""
     out[...] = scene.cosines[1]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.definition import Family, Told
-from models.features.pairs import KEY_BITS
+from models.features.pairs import KEY_BITS, Pairs
 from models.features.scene import Scene
 from models.features.whole import log2_whole
 from models.items import ENGAGERS
@@ -14,23 +14,23 @@ from models.items import ENGAGERS
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
+DAY_BITS = 16
 LOW_BITS = 16
 
 social = Family("social")
 
 
-@social.feature("graph.follows", "derived.engagers", reason=Told("liked by people you follow"))
+@social.pair("graph.follows", "derived.engagers", reason=Told("liked by people you follow"))
 def followed_engagers(scene: Scene, out: F64) -> None:
     """log2(1 + followed users among the last 16 who acted strongly on the item and did not take it back)."""
     out[...] = 0.0
-    if not len(scene.follows):
+    followees = scene.graph.followees
+    if not len(followees.user):
         return
-    candidates = scene.shape[1]
     row, place = np.divmod(_maybe_followed(scene), ENGAGERS)
     edges = scene.index.derived["engagers"][scene.at.reshape(-1).take(row), place]
-    fp48 = edges >> np.uint64(LOW_BITS)
-    pairs = (row // candidates).astype(np.uint64) << np.uint64(KEY_BITS) | fp48
-    hits = row[scene.follows.find(pairs)[0]]
+    pairs = (row // scene.shape[1]).astype(np.uint64) << np.uint64(KEY_BITS) | edges >> np.uint64(DAY_BITS)
+    hits = row[Pairs(followees.user, followees.fp48).find(pairs)[0]]
     count = np.bincount(hits, minlength=out.size).astype(np.float64)
     out[...] = log2_whole(count + 1.0).reshape(scene.shape)
 
@@ -41,9 +41,9 @@ def _maybe_followed(scene: Scene) -> I64:
     users = scene.shape[0]
     low = scene.index.engager_bits.take(scene.at.reshape(-1), axis=0).reshape(users, -1)
     flags = np.zeros((users, 1 << LOW_BITS), np.bool_)
-    for user, edges in enumerate(scene.followed_edges):
-        flags[user, edges.view(np.uint16)[1::4]] = True
+    user, fp48, _ = scene.graph.followees
+    flags.reshape(-1)[user << LOW_BITS | (fp48 & np.uint64((1 << LOW_BITS) - 1)).view(np.int64)] = True
     maybe = np.empty(low.shape, np.bool_)
-    for user in range(users):
-        flags[user].take(low[user], out=maybe[user])
+    for user_flags, user_low, out in zip(flags, low, maybe, strict=True):
+        user_flags.take(user_low, out=out, mode="clip")  # all are inside: other modes copy `out`
     return np.flatnonzero(maybe)

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 import models
 from models.candidates import Candidates, Query, draw_seeds, gather
-from models.features import FEATURE_MAX, FEATURE_NAMES, FEATURES, Feature, Scene, compute
+from models.features import (
+    FEATURE_MAX,
+    FEATURE_NAMES,
+    FEATURES,
+    Feature,
+    Scene,
+    SceneFeatures,
+    compute,
+)
 from models.features.pairs import Pairs, pair_keys
 from models.features.relative import share_above, standing
 from models.features.whole import direction, log2_whole, smoothed
@@ -51,9 +59,8 @@ def planes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def value(feature: Feature, of: Scene) -> np.ndarray:
-    out = np.full(of.shape, np.nan)
-    feature.compute(of, out)
-    return out
+    everywhere = np.arange(of.item.size)
+    return SceneFeatures(of).some(np.array([FEATURES.index(feature)]), everywhere).reshape(of.shape)
 
 
 def test_there_are_about_forty_and_each_has_a_name_of_its_own() -> None:

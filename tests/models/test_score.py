@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import models
-from models.features import FEATURE_NAMES
+from models.features import FEATURE_NAMES, Planes
 from models.order import order, placed, places, run_places, ties
 from models.policy import HEADS, Policy, parse_policy
 from models.score import SCORE_MAX, RateLift, Scorer, exp2_rate
@@ -35,7 +35,7 @@ def test_the_default_model_is_exact_and_names_its_policy() -> None:
 
 def test_scores_are_those_of_whole_numbers() -> None:
     features, wanted = random_features(1, 2, 9), policy()
-    found = RateLift(wanted).score(features)
+    found = RateLift(wanted).score(Planes(features))
     for user in range(2):
         for c in range(9):
             total = 0
@@ -54,10 +54,10 @@ def test_scores_are_those_of_whole_numbers() -> None:
 @given(st.integers(0, 1_000), st.integers(1, 7))
 def test_cuts_do_not_change_scores(seed: int, cut: int) -> None:
     features, scorer = random_features(seed, 3, 11), RateLift(policy())
-    whole = scorer.score(features)
-    parts = [scorer.score(np.ascontiguousarray(part)) for part in np.split(features, [cut], axis=2)]
+    whole = scorer.score(Planes(features))
+    parts = [scorer.score(Planes(np.ascontiguousarray(part))) for part in np.split(features, [cut], axis=2)]
     assert (np.concatenate(parts, axis=1) == whole).all()
-    backwards = scorer.score(np.ascontiguousarray(features[:, ::-1]))
+    backwards = scorer.score(Planes(np.ascontiguousarray(features[:, ::-1])))
     assert (backwards[::-1] == whole).all()
 
 
@@ -67,7 +67,7 @@ def test_more_of_what_is_liked_scores_higher() -> None:
         features[FEATURE_NAMES.index(name)] = rate * 4096
     features[FEATURE_NAMES.index("similarity_long"), 0, 1] = 4096
     features[FEATURE_NAMES.index("author_short_neg"), 0, 2] = 3 * 4096
-    plain, liked, disliked = RateLift(policy()).score(features)[0]
+    plain, liked, disliked = RateLift(policy()).score(Planes(features))[0]
     assert liked > plain > disliked
 
 

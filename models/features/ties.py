@@ -1,0 +1,111 @@
+"""What a slice's users have to do with authors and with topics (8, 10): each pair that matters has a code.
+
+Few pairs matter, and many candidates share one: what depends on a user and an author (a topic) is worked out
+by code and read by candidate.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.edges import Relation
+from models.features.interests import VALUES
+from models.features.pairs import pair_codes
+from models.fingerprint import FP48
+from models.graph import KIND_AUTHOR, KIND_TOPIC
+
+if TYPE_CHECKING:
+    from models.features.scene import Scene
+
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U8 = NDArray[np.uint8]
+
+FOLLOWED, OWN, MUTED, BLOCKED = 1, 2, 4, 8
+"""Bits of `marks`."""
+
+_RELATIONS: tuple[Relation, ...] = ("follows", "mutes", "blocks")
+
+
+class AuthorTies:
+    """`code` int32[U, C]: of each candidate's user and author, 0 = they have nothing to do with each other.
+
+    By code: `marks` uint8[ties], bits FOLLOWED, OWN, MUTED, BLOCKED; `liking` float64[5, ties] by VALUES.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        authors, users = scene.index.by_author, scene.users
+        follows = scene.graph.followees
+        fans, groups = [follows.user[follows.author >= 0]], [follows.author[follows.author >= 0]]
+        marked = [FOLLOWED]
+        for mark, (user, fp48) in (
+            (OWN, (np.arange(len(users)), users.fp & FP48)),
+            (MUTED, scene.graph.edges("mutes", KIND_AUTHOR)),
+            (BLOCKED, scene.graph.edges("blocks", KIND_AUTHOR)),
+        ):
+            number = authors.get(fp48)
+            fans.append(user[number >= 0])
+            groups.append(number[number >= 0])
+            marked.append(mark)
+        liker, fp32, liking = scene.interests.authors
+        which, group = authors.alike(fp32)
+        ends = np.cumsum([len(part) for part in fans])
+        codes, self.code = pair_codes(
+            authors, np.concatenate([*fans, liker[which]]), np.concatenate([*groups, group]), scene.author
+        )
+        size = len(codes) + 1
+        self.marks: U8 = np.zeros(size, np.uint8)
+        for mark, part in zip(marked, np.split(codes, ends)[:-1], strict=True):
+            self.marks[part] |= np.uint8(mark)
+        self.liking: F64 = np.zeros((len(VALUES), size))
+        self.liking[:, codes[ends[-1] :]] = liking[:, which]
+
+    def value(self, name: str) -> F64:
+        """float64[ties]: one of VALUES."""
+        row: F64 = self.liking[VALUES.index(name)]
+        return row
+
+
+class TopicTies:
+    """`cell` int64[U, C, 4]: of each candidate's user and topics. Topics that any of the slice's users has to
+    do with have cells of their own; each user's first cell is for all others, and for none.
+
+    By cell: `marks` uint8[cells], bits FOLLOWED, MUTED, BLOCKED; `liking` float64[5, cells] by VALUES.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        interests, topics = scene.interests, scene.index.by_topic
+        ring_user, place = interests.known_entries
+        recent = scene.index.topics[interests.ring_slots[ring_user, place]]
+        entry, which = np.nonzero(recent >= 0)
+        held_user, held_place = np.nonzero(interests.rows["topic_fp"])
+        tied = [scene.graph.edges(name, KIND_TOPIC) for name in _RELATIONS]
+        fp32 = [interests.rows["topic_fp"][held_user, held_place].astype(np.uint64), *(fp for _, fp in tied)]
+        number = np.concatenate([topics.get(np.concatenate(fp32)), recent[entry, which]])
+        user = np.concatenate([held_user, *(owner for owner, _ in tied), ring_user[entry]])
+        local, asked = topics.numbered(np.unique(number[number >= 0]), number, scene.topics)
+        width = int(local.max(initial=0)) + 1
+        first = np.arange(scene.shape[0]) * width
+        cell = first[user] + local
+        self.cell: I64 = asked.reshape(scene.shape[0], -1) + first[:, None]
+        self.cell = self.cell.reshape(*scene.shape, -1)
+        size = scene.shape[0] * width
+        self.liking: F64 = np.zeros((len(VALUES), size))
+        self.marks: U8 = np.zeros(size, np.uint8)
+        ends = np.cumsum([len(part) for part in fp32])
+        self.liking[:3, cell[: ends[0]]] = interests.long("topic")[:, held_user, held_place]
+        self.liking[3:] = interests.short(cell[ends[-1] :], ring_user[entry], place[entry], size)
+        for mark, (begin, end) in zip((FOLLOWED, MUTED, BLOCKED), pairwise(ends), strict=True):
+            self.marks[cell[begin:end]] |= np.uint8(mark)
+        self.liking[:, ::width] = 0.0
+        self.marks[::width] = 0
+
+    def value(self, name: str) -> F64:
+        """float64[cells]: one of VALUES."""
+        row: F64 = self.liking[VALUES.index(name)]
+        return row
