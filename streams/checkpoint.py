@@ -240,15 +240,17 @@ class Checkpointer:
         assert producer is not None, "fence() comes before the first checkpoint"
         await producer.begin_transaction()
         messages = await send_messages(producer, cut.messages)
-        size, rows = await send_batches(producer, self._names.changelog, self._names.partition, cut.rows)
+        changelog, partition = self._names.changelog, self._names.partition
+        rows = await send_batches(producer, changelog, partition, cut.rows, any_order=True)
         for sent in messages:
             await sent
-        changelog_next = UNKNOWN
-        for future, count in rows:
-            base = (await future).offset  # of the batch's first record
-            changelog_next = base + count if base >= 0 else UNKNOWN
+        changelog_next, size = UNKNOWN, sum(len(message.value or b"") for message in cut.messages)
+        for one in rows:
+            base = (await one.future).offset  # of the batch's first record
+            changelog_next = base + one.batch.record_count() if base >= 0 else UNKNOWN
+            size += one.batch.size()
         await producer.commit_transaction()
-        return size + sum(len(message.value or b"") for message in cut.messages), changelog_next
+        return size, changelog_next
 
     def _failed(self, cut: Cut, error: Exception, seconds: float) -> Exception:
         """What became of a checkpoint that did not end well. Nothing is ever sent again."""

@@ -1,4 +1,4 @@
-"""A producer of aiokafka that is given up: the errors that nobody will ask it for (between 2 and 11).
+"""aiokafka's producer (between 2 and 11): batches that are made whole, and errors nobody will ask it for.
 
 A fenced producer leaves the same error in futures of its own. Python reports such a future when it is
 collected, at any later time and with a traceback, as if something had gone unnoticed.
@@ -10,6 +10,45 @@ import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+
+from streams.record_batch import Producer, Records, record_batch
+
+
+class WholeBatch:
+    """Stands where aiokafka has a BatchBuilder: full from the start, made when the producer knows its number.
+
+    `records`: what it holds, all at `now_ms`.
+    """
+
+    def __init__(self, records: Records, now_ms: int) -> None:
+        self.records, self.now_ms = records, now_ms
+        self._producer = Producer(-1, -1, -1)
+        self._made: bytearray | None = None
+
+    def record_count(self) -> int:
+        return len(self.records)
+
+    def closed(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def append(self, **_: Any) -> None:
+        """Nothing fits."""
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._producer = Producer(producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytearray:
+        """What goes to the broker; the same for a retry."""
+        if self._made is None:
+            self._made = record_batch(self.records, self.now_ms, self._producer)
+        return self._made
+
+    def size(self) -> int:
+        """Bytes on the wire; 0 before it is made."""
+        return len(self._made or b"")
 
 
 def forget_errors(producer: AIOKafkaProducer) -> None:
