@@ -19,6 +19,7 @@ from benchmarks.stream import SPAN_MS, START_MS, VERB_SHARES, WINDOW_MS, Activit
 from benchmarks.worker import Scrape, quantile
 from streams.codec import Decoder
 from streams.policy_file import read_policy
+from tests.waiting import GUARD_S
 
 SMALL = ActivityStream(4_000, users=300, items=50)
 
@@ -176,7 +177,7 @@ def test_the_rate_counts_only_after_the_warm_up() -> None:
 def test_a_process_is_charged_for_its_threads_and_its_printed_marks_are_read(tmp_path: Path) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('mark', 7, time.process_time())"
     contender = Contender("burner", [sys.executable, "-c", burn], tmp_path / "log")
-    outcome = contender.wait(20)
+    outcome = contender.wait(GUARD_S)
     contender.printed_marks()
     assert outcome.cpu_s >= 0.3
     assert outcome.peak_mb > 1
@@ -186,7 +187,7 @@ def test_a_process_is_charged_for_its_threads_and_its_printed_marks_are_read(tmp
 def test_a_contender_that_fails_is_reported_with_its_last_words(tmp_path: Path) -> None:
     contender = Contender("loser", [sys.executable, "-c", "raise SystemExit('no disk')"], tmp_path / "log")
     with pytest.raises(BenchmarkFailed, match="no disk"):
-        contender.wait(20)
+        contender.wait(GUARD_S)
 
 
 def test_quantiles_come_from_what_the_histogram_gained() -> None:

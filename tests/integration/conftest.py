@@ -8,17 +8,18 @@ Both read the same public topics; `job` is a namespace of the test's own, with t
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
+from streams.errors import OperatorError
 from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
 from tests.services import Kafka, ServiceMissing, require_services, start_kafka
+from tests.waiting import until
 
 PARTITIONS = 4
 ITEMS = 40
@@ -27,17 +28,8 @@ ACTIVITIES = 3_000
 BEGAN_MS = 1_780_000_000_000
 PERSON = "private-person"
 """Begins every user id, so that a log that tells one is found."""
-WAIT_S = 30.0
 LINES_MAX = 80
 """Of a worker's log in any test here; most of them are a line per shard that opens or closes."""
-
-
-def until(true: Callable[[], bool], what: str) -> None:
-    """Wait for something that can be observed."""
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        assert time.monotonic() < deadline, f"not within {WAIT_S:.0f} s: {what}"
-        time.sleep(0.05)
 
 
 def activities(count: int, seed: int) -> list[Event]:
@@ -56,15 +48,24 @@ def activities(count: int, seed: int) -> list[Event]:
     ]
 
 
+def lags(job: Job) -> list[tuple[int, int]]:
+    """Of each partition of activities: the committed offset and what is left; none while Kafka is away."""
+    try:
+        return [(one.committed, one.records) for one in TopicsAdmin(job.kafka, job.names).lag()]
+    except OperatorError:
+        return []
+
+
 def drained(job: Job) -> bool:
     """Whether all activities are applied and committed."""
-    return all(one.committed >= 0 and one.records == 0 for one in TopicsAdmin(job.kafka, job.names).lag())
+    found = lags(job)
+    return bool(found) and all(committed >= 0 and left == 0 for committed, left in found)
 
 
 def same_rows(job: Job, calm: Job) -> None:
     """User rows are those of the worker that nothing was done to, byte for byte."""
-    until(lambda: drained(job), "all activities committed")
-    until(lambda: drained(calm), "all activities committed by the calm worker")
+    for one, whose in ((job, "this job's worker"), (calm, "the calm worker")):
+        until(lambda one=one: drained(one), f"all is committed by {whose}", lambda one=one: lags(one))  # type: ignore[misc]
     ours, theirs = (one.newest(one.names.users_changelog) for one in (job, calm))
     ledgers = [
         [orjson.loads(rows.pop(b"!position/%d" % p)) for p in range(PARTITIONS)] for rows in (ours, theirs)

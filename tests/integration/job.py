@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
@@ -26,12 +25,12 @@ from feedrank.load.send import Sender, encoder
 from streams.concerns import KafkaSettings
 from streams.topics_admin import TopicsAdmin
 from tests.services import free_port
+from tests.waiting import GUARD_S, until
 from wire.names import Namespace
 from wire.version import Version
 
-READY_S = 60.0
-STOP_S = 15.0
 SETTLE_S = 300.0
+METRICS_S = 30.0
 
 
 @dataclass
@@ -50,7 +49,7 @@ class Worker:
             return False
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=METRICS_S) as answer:
             text: bytes = answer.read()
         return text.decode()
 
@@ -61,7 +60,7 @@ class Worker:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
-        return self.process.wait(STOP_S)
+        return self.process.wait(GUARD_S)
 
 
 @dataclass
@@ -124,12 +123,13 @@ class Job:
     def start_worker(self, **more: str) -> Worker:
         """Start a worker and wait until it is ready."""
         worker = self.launch(**more)
-        deadline = time.monotonic() + READY_S
-        while not worker.ready():
-            if worker.process.poll() is not None or time.monotonic() > deadline:
-                ended, text = worker.process.poll(), worker.log.read_text()
-                raise AssertionError(f"a worker is not ready (exit {ended}):\n{text[-6_000:]}")
-            time.sleep(0.05)
+        until(
+            lambda: worker.process.poll() is not None or worker.ready(),
+            f"a worker is ready; its log is {worker.log}",
+            lambda: worker.log.stat().st_size,
+        )
+        ended = worker.process.poll()
+        assert ended is None, f"a worker ended with {ended}:\n{worker.log.read_text()[-6_000:]}"
         return worker
 
     def launch(self, **more: str) -> Worker:

@@ -11,8 +11,9 @@ from confluent_kafka import Producer
 from feedrank.cli import run
 from streams.codec.encode import encode_activity, encode_item
 from streams.dead_letter_log import StoredLetter, read
-from tests.integration.conftest import BEGAN_MS, PARTITIONS, PERSON, drained, same_rows, until
+from tests.integration.conftest import BEGAN_MS, PARTITIONS, PERSON, drained, lags, same_rows
 from tests.integration.job import Job
+from tests.waiting import GUARD_S, until
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
@@ -68,7 +69,7 @@ def send(job: Job) -> dict[tuple[str, int, int], Record]:
     put(ACTIVITIES, ACTOR.encode(), (home + 1) % PARTITIONS, act(), "misrouted")
     for reason, value in bad_items():
         put(ITEMS, b"bad-item", 0, value, reason)
-    producer.flush(10)
+    assert producer.flush(GUARD_S) == 0
     return where
 
 
@@ -88,10 +89,10 @@ def test_each_bad_record_is_one_dead_letter_through_kills_and_can_be_sent_back(
 ) -> None:
     worker = job.start_worker()
     sent = send(job)
-    until(lambda: len(letters(job)) >= len(sent), "as many dead letters as bad records")
+    until(lambda: len(letters(job)) >= len(sent), "as many dead letters as bad records", lambda: lags(job))
     worker.kill()
     worker = job.start_worker(FEEDRANK_DATA_DIR=str(job.directory / "data-0"))
-    until(lambda: drained(job), "all committed")
+    until(lambda: drained(job), "all committed", lambda: lags(job))
     worker.stop()
 
     found = {(one.topic, one.partition, one.offset): (one.reason, one.value) for one in letters(job)}

@@ -22,13 +22,12 @@ from tests.integration.conftest import (
     PARTITIONS,
     PERSON,
     same_rows,
-    until,
 )
 from tests.integration.job import Job, Worker
 from tests.services import create_topic, free_port
+from tests.waiting import GUARD_S, ended, until
 from wire.names import ACTIVITIES
 
-ENDS_S = 20.0
 Environment = dict[str, str]
 
 
@@ -56,7 +55,7 @@ def refused(here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **sett
 
 def ends(worker: Worker) -> tuple[int, str]:
     """The exit code of a worker that gives up, and the one error in its log."""
-    code = worker.process.wait(ENDS_S)
+    code, _ = ended(worker.process)
     errors = [line for line in worker.log.read_text().splitlines() if " error " in line]
     assert len(errors) == 1, worker.log.read_text()
     return code, errors[0]
@@ -162,8 +161,8 @@ def test_a_topic_made_anew_is_refused_with_what_to_do(job: Job) -> None:
     worker.stop()
     admin = AdminClient({"bootstrap.servers": job.bootstrap})
     name = job.names.item_deltas
-    admin.delete_topics([name])[name].result(10)
-    until(lambda: name not in admin.list_topics(timeout=5).topics, "the topic is gone")
+    admin.delete_topics([name])[name].result(GUARD_S)
+    until(lambda: name not in admin.list_topics(timeout=GUARD_S).topics, "the topic is gone")
     create_topic(job.bootstrap, name, PARTITIONS, max_message_bytes="8388608")
     found, line = ends(job.launch())
     assert found == ExitCode.POSITION_OUTSIDE_LOG
@@ -263,5 +262,5 @@ def test_fausts_own_runner_works_and_ends_with_our_codes(calm: Job, job: Job) ->
                 assert len(done.stderr.splitlines()) == 1
         finally:
             process.terminate()
-            assert process.wait(15) == 0
+            assert process.wait(GUARD_S) == 0
     assert PERSON not in log.read_text()

@@ -17,6 +17,7 @@ from streams.observe import Observer, Outcome
 from streams.shard import Reader, Shard
 from streams.shards import Job, Shards, Site
 from tests.streams.counters import Counters, add
+from tests.waiting import GUARD_S, until_async
 from wire.names import Namespace
 
 NEVER_MS = 60_000
@@ -181,11 +182,9 @@ class Worker:
         return self.shards.open[partition].state
 
 
-async def until(true: Callable[[], bool], timeout_s: float = 15.0) -> None:
+async def until(true: Callable[[], bool]) -> None:
     """Wait for what the test expects to come true."""
-    async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    await until_async(true, "what the test expects")
 
 
 async def produce(
@@ -224,7 +223,7 @@ async def committed(
     bootstrap: str, topic: str, enough: Callable[[dict[bytes | None, bytes | None]], bool]
 ) -> dict[bytes | None, bytes | None]:
     """The last value of each key, once there is enough: a commit may show a few ms after its answer."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GUARD_S):
         while True:
             found = dict(await read_all(bootstrap, topic))
             if enough(found):

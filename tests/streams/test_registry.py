@@ -21,6 +21,7 @@ from streams.dead_letters import Reason
 from streams.errors import OperatorError
 from streams.registry import BlockingSchemas, Registry, RegistryUnreachable
 from tests.streams.codec_cases import NOW_MS, PARTITIONS, TOPIC, VERBS, activity, actor_in
+from tests.waiting import GUARD_S
 
 Schema = dict[str, Any]
 
@@ -200,7 +201,7 @@ def test_fetch_goes_on_until_the_registry_answers(served: Served, monkeypatch: p
             await asyncio.sleep(0.005)  # the server answers in a thread
         assert not waiting.done()
         served.handler.broken = False
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, GUARD_S)
 
     asyncio.run(recover())
     assert served.registry.writer(1, "activity").node == plain(FIRST)
