@@ -91,6 +91,7 @@ class TopicsAdmin:
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
         for result in self._admin.incremental_alter_configs([resource]).values():
             self._ask(partial(result.result, ANSWER_S))
+        self._await(lambda: self.retention_ms(topic) is None, f"{topic}: set to keep everything")
 
     def create(self, partitions: int | None = None, replication: int = -1) -> list[str]:
         """Make what is missing and wait until it can be seen; return the names made.
@@ -153,12 +154,18 @@ class TopicsAdmin:
                     raise self._refused(f"create {name}", error) from error
 
     def _await_visible(self, names: list[str]) -> None:
+        def there() -> bool:
+            return not set(names) - set(self._found())
+
+        self._await(there, f"{', '.join(names)}: created")
+
+    def _await(self, seen: Callable[[], bool], what: str) -> None:
+        """A broker answers before each of them shows what was done."""
         deadline = time.monotonic() + VISIBLE_S
-        while missing := set(names) - set(self._found()):
+        while not seen():
             if time.monotonic() > deadline:
                 raise OperatorError(
-                    f"{', '.join(sorted(missing))}: created, but not seen after {VISIBLE_S:.0f} s; look at "
-                    "the brokers' logs",
+                    f"{what}, but not seen after {VISIBLE_S:.0f} s; look at the brokers' logs",
                     ExitCode.TOPICS_WRONG,
                 )
             time.sleep(POLL_S)
