@@ -70,6 +70,19 @@ class ShardNames:
         return f"{self.source} partition {self.partition}"
 
 
+def next_due(due: float, started: float, interval_s: float, behind: bool) -> float:
+    """When the next checkpoint is due, after one that was due at `due` and was `started` later.
+
+    >>> next_due(10.0, 10.2, 1.0, behind=False), next_due(10.0, 12.0, 1.0, behind=False)
+    (11.0, 12.5)
+    >>> next_due(10.0, 10.2, 1.0, behind=True)
+    15.2
+    """
+    if behind:
+        return started + max(interval_s, BEHIND_S)
+    return max(due + interval_s, started + interval_s / 2)
+
+
 class Checkpointer:
     """Commits the cuts of one shard, one at a time, and brings committed rows to RocksDB.
 
@@ -167,9 +180,7 @@ class Checkpointer:
             await self._until(due)
             started = time.monotonic()
             await self.cut_now()
-            due = max(due + interval_s, started + interval_s / 2)
-            if self.behind():
-                due = max(due, started + max(interval_s, BEHIND_S))
+            due = next_due(due, started, interval_s, self.behind())
             if time.monotonic() >= flush_due:
                 await self.flush()
                 flush_due = time.monotonic() + flush_s

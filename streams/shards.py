@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -31,6 +30,7 @@ STORE_AGE_MS_MAX = 12 * 3_600_000
 """An older RocksDB may have missed tombstones that the changelog, which keeps them for a day, has dropped."""
 REOPEN_PAUSE_S = 1.0
 BEHIND_RECORDS = 20_000
+"""With more records to go, throughput counts for more than delay."""
 REOPENS_PER_MINUTE_MAX = 6
 SETTLE_SHARE = 0.8
 """Of the time to stop: the rest is for closing RocksDB and leaving the group."""
@@ -46,7 +46,9 @@ class Job(Generic[S]):
     then gets its rows by `restore`. `apply(shard, batch)` may await, and an error that it raises ends the
     worker. `opened` is awaited when a shard has its rows, before its first batch; `closed` is called when it
     is no longer ours (the same shard may be `opened` again, if nobody else had it meanwhile). `records_now`
-    says how many records a batch may have at this moment, given the most it may ever have.
+    says how many records a batch may have at this moment, given the most it may ever have; a shard that is
+    far behind takes the most, as nobody gets a fresh feed of it. `behind`: whether what feeds this job is
+    behind, so that its checkpoints may take their time too.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Job(Generic[S]):
     opened: Callable[[Shard[S]], Awaitable[None]] | None = None
     closed: Callable[[Shard[S]], None] | None = None
     records_now: Callable[[int], int] = lambda records_max: records_max
+    behind: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,15 @@ class Shards(Generic[S]):
             self._reader.mark_done(job.source, partition, position)
 
         checkpoints = Checkpointer(names, state, store, site.kafka, site.checkpoint, site.observer, committed)
-        records_max = partial(job.records_now, site.records_max)
+
+        def behind() -> bool:
+            return shard.lag > BEHIND_RECORDS
+
+        def records_max() -> int:
+            return site.records_max if behind() else job.records_now(site.records_max)
+
         shard = Shard(names, state, store, checkpoints, self._reader, job.apply, records_max, site.observer)
-        checkpoints.behind = lambda: shard.lag > BEHIND_RECORDS
+        checkpoints.behind = lambda: behind() or job.behind()
         return shard
 
     async def _catch_up(self, reader: ChangelogReader, shards: dict[int, Shard[S]]) -> dict[int, int]:

@@ -185,6 +185,7 @@ class Worker(Service):  # type: ignore[misc]
             open_state,
             ItemIngest(self.items_tail, self.told.metrics).apply,
             opened=self._wake_items,
+            behind=lambda: any(shard.checkpoints.behind() for shard in self.users.shards.values()),
         )
         return self.app.shards(job)
 

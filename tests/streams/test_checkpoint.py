@@ -9,12 +9,14 @@ import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from streams.checkpoint import Checkpointer, ShardLost, ShardNames
+from streams.batch import RecordBatch
+from streams.checkpoint import BEHIND_S, Checkpointer, ShardLost, ShardNames, next_due
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
+from streams.shard import Shard
 from streams.store import ShardStore
 from tests.conftest import MakeTopic
-from tests.streams.counters import Counters
+from tests.streams.counters import Counters, add
 from tests.streams.fakes import (
     Worker,
     checkpoints,
@@ -216,6 +218,37 @@ def test_an_unknown_outcome_is_looked_up_and_never_sent_again(
             assert worker.failures == []
 
     asyncio.run(story())
+
+
+def test_a_shard_is_behind_while_much_of_its_log_waits(
+    kafka: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.shards.BEHIND_RECORDS", 100)
+
+    async def story() -> None:
+        end = await produce(kafka, source, numbers(250))
+        go_on = asyncio.Event()
+
+        async def add_when_told(shard: Shard[Counters], batch: RecordBatch) -> None:
+            await go_on.wait()
+            await add(shard, batch)
+
+        async with Worker(kafka, source, tmp_path, apply=add_when_told) as worker:
+            await until(lambda: worker.shards.open[0].highwater == end)
+            behind = worker.shards.open[0].checkpoints.behind
+            assert behind()
+            go_on.set()
+            await worker.applied(end)
+            assert not behind()
+
+    asyncio.run(story())
+
+
+def test_checkpoints_of_a_shard_that_is_behind_are_far_apart() -> None:
+    assert next_due(10.0, 10.2, 1.0, behind=False) == 11.0
+    assert next_due(10.0, 12.0, 1.0, behind=False) == 12.5  # late, and yet a pause
+    assert next_due(10.0, 10.2, 1.0, behind=True) == 10.2 + BEHIND_S
+    assert next_due(10.0, 10.2, 60.0, behind=True) == 70.2  # the setting may say more
 
 
 def test_a_message_that_no_broker_takes_ends_the_worker_with_advice(
