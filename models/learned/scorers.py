@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features import Features, Weights
 from models.learned.calibration import look_up
 from models.learned.logistic import Logistic
 from models.score import SCORE_MAX
@@ -50,17 +51,15 @@ class Linear:
         self, name: str, weights: I64, bias: I64, tables: NDArray[np.int32], values: Sequence[float]
     ) -> None:
         self.name, self.values = name, list(values)
-        self._weights, self._bias, self._tables = weights.astype(np.float64), bias, tables
+        self._weights, self._bias, self._tables = Weights(weights.astype(np.float64)), bias, tables
 
-    def probabilities(self, features: F64) -> F64:
-        """float64[H, U, C] in units of 2^-24 of float64[F, U, C] grid integers."""
-        sums = self._weights @ features.reshape(len(features), -1)
-        sums += self._bias[:, None]
+    def probabilities(self, features: Features) -> F64:
+        """float64[H, U, C] in units of 2^-24."""
+        sums = features.weighted(self._weights) + self._bias[:, None, None]
         margin = np.floor(sums / (1 << WEIGHT_BITS))
-        found = [look_up(table, one) for table, one in zip(self._tables, margin, strict=True)]
-        return np.stack(found).reshape(-1, *features.shape[1:])
+        return np.stack([look_up(table, one) for table, one in zip(self._tables, margin, strict=True)])
 
-    def score(self, features: F64) -> F64:
+    def score(self, features: Features) -> F64:
         """See models.score.Scorer."""
         return worth(self.probabilities(features), self.values)
 
@@ -79,20 +78,25 @@ class Trees:
         self.name, self.values = name, list(values)
         self._predict, self._tables = list(predict), tables
 
-    def probabilities(self, features: F64) -> F64:
-        """float64[H, U, C] in units of 2^-24 of float64[F, U, C] grid integers."""
-        rows = np.ascontiguousarray(features.reshape(len(features), -1).T)
-        margins = [np.floor(predict(rows) * GRID) for predict in self._predict]
-        found = [look_up(table, one) for table, one in zip(self._tables, margins, strict=True)]
-        return np.stack(found).reshape(-1, *features.shape[1:])
+    def probabilities(self, features: Features) -> F64:
+        """float64[H, U, C] in units of 2^-24."""
+        planes = features.planes()
+        found = self.of_rows(planes.reshape(len(planes), -1))
+        return found.reshape(-1, *planes.shape[1:])
 
-    def score(self, features: F64) -> F64:
+    def of_rows(self, features: F64) -> F64:
+        """float64[H, n] in units of 2^-24 of float64[F, n] grid integers."""
+        rows = np.ascontiguousarray(features.T)
+        margins = [np.floor(predict(rows) * GRID) for predict in self._predict]
+        return np.stack([look_up(table, one) for table, one in zip(self._tables, margins, strict=True)])
+
+    def score(self, features: Features) -> F64:
         """See models.score.Scorer."""
         return worth(self.probabilities(features), self.values)
 
 
 def worth(probabilities: F64, values: Sequence[float]) -> F64:
-    """float64[U, C], scores of float64[H, U, C]: floor(sum of value * p / 4096) within +-SCORE_MAX."""
+    """float64[...], scores of float64[H, ...]: floor(sum of value * p / 4096) within +-SCORE_MAX."""
     score = np.zeros(probabilities.shape[1:])
     for probability, value in zip(probabilities, values, strict=True):
         score += probability * value

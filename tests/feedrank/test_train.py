@@ -11,7 +11,7 @@ import pytest
 
 from feedrank.cli import run
 from feedrank.dataset.table import LABELS, Writer
-from models.features import FEATURES
+from models.features import FEATURES, Planes
 from models.learned.scorers import Linear, Trees
 from models.tables import GRID
 from streams.errors import ExitCode, OperatorError
@@ -91,7 +91,7 @@ def test_the_loaded_scorer_prefers_what_is_liked(models: Path, kind: str) -> Non
     assert isinstance(scorer, Linear if kind == "linear" else Trees)
     features = np.zeros((len(NAMES), 1, 3))
     features[NAMES.index("author_followed")] = [-2 * GRID, 0, 2 * GRID]
-    score = scorer.score(features)[0]
+    score = scorer.score(Planes(features))[0]
     assert (np.diff(score) > 0).all()
     assert scorer.name.startswith(f"{kind}-")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.features import FEATURE_MAX
+from models.features import FEATURE_MAX, FEATURES, Planes
 from models.features.whole import RATE
 from models.learned.calibration import (
     ENTRIES,
@@ -143,12 +143,12 @@ def linear(features: int, seed: int = 4) -> tuple[Linear, Array, list[int], Arra
 
 
 def test_the_linear_scorer_is_exact_at_the_limits() -> None:
-    scorer, weights, bias, tables, values = linear(64)
+    scorer, weights, bias, tables, values = linear(len(FEATURES))
     rng = np.random.default_rng(5)
-    features = rng.integers(-FEATURE_MAX, FEATURE_MAX + 1, (64, 3, 20)).astype(np.float64)
+    features = rng.integers(-FEATURE_MAX, FEATURE_MAX + 1, (len(FEATURES), 3, 20)).astype(np.float64)
     features[:, 0, 0], features[:, 0, 1] = FEATURE_MAX, -FEATURE_MAX
     features[:, 1] = np.rint(features[:, 1] / 1e5)
-    found = scorer.score(features)
+    found = scorer.score(Planes(features))
     for u in range(3):
         for c in range(20):
             one = features[:, u, c].astype(np.int64).tolist()
@@ -157,10 +157,12 @@ def test_the_linear_scorer_is_exact_at_the_limits() -> None:
 
 @given(st.integers(0, 1 << 32))
 def test_a_candidate_scores_alike_in_any_company(seed: int) -> None:
-    scorer = linear(45)[0]
-    features = np.random.default_rng(seed).integers(-50_000, 50_000, (45, 4, 30)).astype(np.float64)
-    alone = scorer.score(np.ascontiguousarray(features[:, 2:3, 7:8]))
-    assert scorer.score(features)[2, 7] == alone[0, 0]
+    scorer = linear(len(FEATURES))[0]
+    features = (
+        np.random.default_rng(seed).integers(-50_000, 50_000, (len(FEATURES), 4, 30)).astype(np.float64)
+    )
+    alone = scorer.score(Planes(features[:, 2:3, 7:8]))
+    assert scorer.score(Planes(features))[2, 7] == alone[0, 0]
 
 
 def test_fixed_point_keeps_probabilities() -> None:
@@ -181,7 +183,7 @@ def test_weights_that_would_not_stay_exact_are_refused() -> None:
 def test_trees_score_by_their_predictor() -> None:
     tables = np.stack([table_of(Platt(1.0, 0.0))])
     scorer = Trees("t", [lambda rows: rows[:, 0] / GRID], tables, [4096.0])
-    features = np.array([[[0.0, 4096.0, -4096.0]], [[1.0, 2.0, 3.0]]])
+    features = Planes(np.array([[[0.0, 4096.0, -4096.0]], [[1.0, 2.0, 3.0]]]))
     p = scorer.probabilities(features)[0, 0] / RATE
     assert p == pytest.approx(sigmoid(np.array([0.0, 1.0, -1.0])), abs=1e-6)
     assert scorer.score(features).tolist() == np.floor(scorer.probabilities(features)[0]).tolist()
