@@ -30,6 +30,9 @@ COMMANDS: dict[str, str] = {
     "promote": "Send all readers to a namespace.",
     "rollback": "Take the last change of the route back.",
     "route": "Show which namespace is read; send a share of the users to another.",
+    "replay": "Build rows, statistics and feeds of the past in a shadow namespace.",
+    "jobs": "List, show, pause, resume and cancel replays.",
+    "digest": "One hash over rows, item statistics and settled feeds.",
     "settle": "Rank every active user at one stated tick and time.",
     "bench": "Measure, beside a peer.",
 }
@@ -43,7 +46,7 @@ def _stub() -> None:
 
 def _load(name: str) -> typer.Typer | Callable[..., Any]:
     """The command itself. Raises OperatorError when this installation does not have it."""
-    module = f"feedrank.{name}_command"
+    module = f"feedrank.{name.replace('-', '_')}_command"
     try:
         loaded = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -59,7 +62,7 @@ def _load(name: str) -> typer.Typer | Callable[..., Any]:
 
 
 def _function(loaded: ModuleType, name: str) -> Callable[..., Any]:
-    found: Callable[..., Any] = getattr(loaded, name)
+    found: Callable[..., Any] = getattr(loaded, name.replace("-", "_"))
     return found
 
 

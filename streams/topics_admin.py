@@ -83,6 +83,13 @@ class TopicsAdmin:
         kept_ms = int(config.get("retention.ms", -1))
         return None if kept_ms < 0 or "delete" not in config.get("cleanup.policy", "delete") else kept_ms
 
+    def is_compacted(self, topic: str) -> bool:
+        """Whether the topic loses older records of a key; False where the broker cannot say (embedded)."""
+        found = self._found()
+        if self._kafka.embedded or topic not in found:
+            return False
+        return "compact" in self._configured([topic], found)[topic].config.get("cleanup.policy", "delete")
+
     def keep_all(self, topic: str = ACTIVITIES) -> None:
         """Let the topic keep its records for ever: Kafka deletes by timestamp, and old data has old ones."""
         if self._kafka.embedded:

@@ -30,7 +30,7 @@ def past_of(events: Iterable[Event], verbs: VerbTable) -> Past:
     for event in events:
         if isinstance(event, ItemEvent):
             items.append(_change(event))
-        else:
+        elif isinstance(event, ActivityEvent):
             acts.append(event)
     counts: Counter[str] = Counter()
     return Past([_columns(acts, verbs, counts)], items, counts=counts)

@@ -88,7 +88,16 @@ class ActivityEvent:
         }
 
 
-Event = ItemEvent | ActivityEvent
+@dataclass(frozen=True, slots=True)
+class RawEvent:
+    """A record of the activities topic as it was, good or not: bytes, key and Kafka's timestamp."""
+
+    key: str
+    value: bytes
+    time_ms: int
+
+
+Event = ItemEvent | ActivityEvent | RawEvent
 
 
 class BadLine(ValueError):  # noqa: N818  # it is data, not a failure

@@ -3,6 +3,9 @@
     {"type": "item", "item_id": "i1", "author": "ann", "created_at": "2026-01-01T08:00Z", "topics": ["tea"]}
     {"type": "activity", "actor": "bob", "verb": "like", "object": "i1", "event_time": 1767254400000}
 
+    {"type": "record", "key": "bob", "timestamp": 1767254400000, "value": "AAAAAAB7"}
+
+A `record` is one of the activities topic as it was, in base64: so a recording keeps what is no activity.
 The other fields are those of the topics' Avro schemas under the same names; absent ones are null. Times are
 milliseconds since 1970 or ISO 8601 with a zone. An activity without `activity_id` gets one from its contents.
 Lines are sent in the file's order: write an item before any activity on it, and activities in time order.
@@ -10,6 +13,7 @@ Lines are sent in the file's order: write an item before any activity on it, and
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,6 +27,7 @@ from feedrank.load.events import (
     BadLine,
     Event,
     ItemEvent,
+    RawEvent,
     Tally,
     checked_id,
     json_object,
@@ -36,6 +41,7 @@ EMBEDDING_MAX = 64
 ITEM_FIELDS = frozenset(
     {"type", "item_id", "author", "created_at", "topics", "embedding", "title", "kind", "deleted"}
 )
+RECORD_FIELDS = frozenset({"type", "key", "timestamp", "value"})
 ACTIVITY_FIELDS = frozenset(
     {
         *("type", "activity_id", "actor", "verb", "object", "target", "event_time", "dwell_ms", "position"),
@@ -64,7 +70,17 @@ def _read(line: dict[str, Any]) -> Event:
     if kind == "activity":
         _no_others(line, ACTIVITY_FIELDS)
         return _activity(line)
-    raise BadLine(f"type is {kind!r}, not item or activity")
+    if kind == "record":
+        _no_others(line, RECORD_FIELDS)
+        return RawEvent(text_of(line, "key"), _bytes(line["value"]), whole_of(line, "timestamp"))
+    raise BadLine(f"type is {kind!r}, not item, activity or record")
+
+
+def _bytes(value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError) as error:
+        raise BadLine(f"value is not base64 ({error})") from error
 
 
 def _no_others(line: dict[str, Any], fields: frozenset[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from feedrank.load.events import ActivityEvent, Event, ItemEvent
+from feedrank.load.events import Event, ItemEvent, RawEvent
 from streams.codec.encode import encode_activity, encode_item
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
@@ -41,6 +41,8 @@ def encoder(form: Literal["avro", "json"], registry: Registry | None = None) -> 
         activity_id = registry.register(ACTIVITIES, "activity")
 
     def encode(event: Event) -> bytes:
+        if isinstance(event, RawEvent):
+            return event.value
         if isinstance(event, ItemEvent):
             return encode_item(event.record(), form, item_id)
         return encode_activity(event.record(), form, activity_id)
@@ -83,7 +85,7 @@ class Sender:
             if items:
                 self._flush()
             for event in chunk:
-                if isinstance(event, ActivityEvent):
+                if not isinstance(event, ItemEvent):
                     self._produce(ACTIVITIES, event)
             yield len(chunk)
         self._flush()

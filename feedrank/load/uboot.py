@@ -64,12 +64,12 @@ def events(path: Path, tally: Tally | None = None, follows: Path | None = None) 
                 _take(json_object(line), read, tally)
     if follows:
         read.activities += _follows(follows, tally)
-    ordered: list[Event] = [*read.items.values(), *read.activities]
+    ordered: list[ItemEvent | ActivityEvent] = [*read.items.values(), *read.activities]
     ordered.sort(key=_order)
     yield from ordered
 
 
-def _order(event: Event) -> tuple[int, int]:
+def _order(event: ItemEvent | ActivityEvent) -> tuple[int, int]:
     if isinstance(event, ItemEvent):
         return event.time_ms, 0
     return event.time_ms, 2 if event.verb == FOLLOW else 1

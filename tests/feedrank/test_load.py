@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from feedrank import cli
 from feedrank.load import jsonl, ranklens, uboot
-from feedrank.load.events import ActivityEvent, Event, ItemEvent, Tally
+from feedrank.load.events import ActivityEvent, Event, ItemEvent, RawEvent, Tally
 from feedrank.load.send import encoder
 from streams.errors import ExitCode, OperatorError
 from tests.services import Kafka
@@ -143,6 +143,16 @@ def test_generic_lines_carry_every_field(tmp_path: Path) -> None:
     item, like = jsonl.events(lines(tmp_path / "x", ITEM | {"embedding": [1, 0.5], "title": "Tea"}, full))
     assert item == ItemEvent("i1", "ann", 1_000, 1_000, ("tea",), "Tea", None, (1.0, 0.5))
     assert like == ActivityEvent("a1", "bob", "like", "i1", 2_000, "author", 5, 0, "s", "like", 1_500)
+
+
+def test_a_record_is_kept_as_it_was(tmp_path: Path) -> None:
+    raw = {"type": "record", "key": "bob", "timestamp": 1_767_254_400_000, "value": "AAAAAAB7"}
+    bad = {**raw, "value": "no base64"}
+    tally = Tally()
+    (event,) = jsonl.events(lines(tmp_path / "x", raw, bad), tally)
+    assert event == RawEvent("bob", b"\0\0\0\0\0{", 1_767_254_400_000)
+    assert encoder("avro")(event) == b"\0\0\0\0\0{"
+    assert tally.bad == 1
 
 
 def test_an_activity_without_id_gets_the_same_one_each_time(tmp_path: Path) -> None:

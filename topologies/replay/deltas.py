@@ -101,6 +101,11 @@ class Outbox:
             self._log.close()
 
 
+def frame_bytes(value: bytes) -> int:
+    """What a message takes in a delta log."""
+    return _FRAME.size + len(value)
+
+
 def messages_for(path: Path, target: int, start: int) -> Iterator[tuple[int, bytes]]:
     """Messages to `target` from byte `start` on, each with where the next frame begins; their sender is done.
 

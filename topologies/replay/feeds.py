@@ -211,7 +211,7 @@ async def _rank_all(
             _make_resident(shard, some)
             feeds += [one.feed for one in maker.make(shard.state, some, catalogue.tick, as_of_ms)]
         await sink.write(feeds, users[-1])
-        if not moved(len(chosen)):
+        if not moved(len(users)):
             return False
     return True
 
@@ -229,6 +229,15 @@ def _active(users: ShardStore, since_ms: int, done: bytes) -> Iterator[list[byte
             held = held[WRITTEN_AT_ONCE:]
     if held:
         yield held
+
+
+def count_active(steps: Steps, partition: int, as_of_ms: int) -> int:
+    """How many users of a partition get feeds; of those that `--users` chooses from."""
+    store = ShardStore(steps.shadow.users(partition))
+    try:
+        return sum(map(len, _active(store, as_of_ms - steps.policy.feed.active_days * DAY_MS, b"")))
+    finally:
+        store.close()
 
 
 def _make_resident(shard: LocalShard[UserShard], users: list[bytes]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import orjson
 import pyarrow as pa
 
 from streams.batch import RecordBatch
@@ -20,6 +21,7 @@ from topologies.replay.shadow import disk_error
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
+ENDS_FILE = "ends.json"
 SPOOL_RECORDS = 20_000
 """In one batch of a spool's file; all but the last have so many."""
 _SCHEMA = pa.schema(
@@ -74,6 +76,10 @@ class Spool:
         """Whether it was made to its end."""
         return self.directory.exists()
 
+    def ends(self) -> dict[int, int]:
+        """How many activities each partition has, of a whole spool that was made from files."""
+        return {int(p): n for p, n in orjson.loads((self.directory / ENDS_FILE).read_bytes()).items()}
+
     def make(self, records: Iterable[Record], partitions: int) -> dict[int, int]:
         """Write records of both topics, activities by their key's partition of `partitions`; returns how many
         activities each partition has. Raises OperatorError when the disk does not take them."""
@@ -82,6 +88,7 @@ class Spool:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             found = self._fill(fresh, records, partitions)
+            (fresh / ENDS_FILE).write_bytes(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS))
             fresh.replace(self.directory)
         except OSError as error:
             raise disk_error(fresh, error) from error

@@ -28,7 +28,7 @@ from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.ingest import ItemIngest, UserIngest
 from topologies.item_shard import MARKER_KEY, ItemShard
-from topologies.replay.deltas import Outbox, messages_for
+from topologies.replay.deltas import Outbox, frame_bytes, messages_for
 from topologies.replay.records import RecordLog, message_batch, slices, until
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
 from topologies.replay.shard import LocalShard, Mark
@@ -219,7 +219,7 @@ class Steps:
             batch = message_batch(one.names.item_deltas, partition, state.position, messages)
             await ingest.apply(shard, batch)  # type: ignore[arg-type]
             at.update(sender=sender, byte=byte)
-            going = moved(len(messages))
+            going = moved(sum(frame_bytes(one) for one in messages))
             if not going:
                 break
             if shard.checkpoint_due:
@@ -260,7 +260,7 @@ class Steps:
             raise disk_error(path, error) from error
         finally:
             store.close()
-        return moved(len(parts))
+        return moved(1)
 
     async def settled_catalogue(self, as_of_ms: int) -> Catalogue:
         """The item index refreshed at the settled tick, from the records of all partitions."""

@@ -1,0 +1,104 @@
+"""`feedrank replay`: rows, item statistics and settled feeds of the past, in a shadow namespace (1 to 11)."""
+
+from __future__ import annotations
+
+import uuid
+from importlib.resources import files as bundled
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feedrank.replaying.plan import Wish, plan, time_ms
+from feedrank.replaying.work import carry_out, log_of, told
+from streams.errors import ExitCode, OperatorError
+from streams.policy_file import read_policy
+from streams.settings import Settings
+from topologies.replay.custody import submit
+from topologies.replay.guard import demand_shadow
+from topologies.replay.job import State
+from topologies.replay.shadow import Shadow, Sink
+from wire.names import Namespace
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="JSON lines (.gz too), Avro containers or Parquet; none: the topics.", metavar="FILES"
+    ),
+]
+Into = Annotated[str, typer.Option(help="The shadow namespace to make.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="Of topics: first time, ms or ISO 8601 with a zone.")
+]
+To = Annotated[str | None, typer.Option(help="First time that is no more in it; feeds are settled then.")]
+PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy; none: FEEDRANK_POLICY.")]
+Users = Annotated[
+    str,
+    typer.Option(help="Whose feeds to make: ids by commas, @FILE, or a share as 1%. Rows are everyone's."),
+]
+Jobs = Annotated[int, typer.Option(min=1, max=64, help="Processes.")]
+Partitions = Annotated[int | None, typer.Option(min=1, max=10_000, help="Of files; topics have theirs.")]
+Feeds = Annotated[str, typer.Option(help="redis, or files: kept in the shadow's directory.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
+
+
+def replay(
+    files: Files = None,
+    into: Into = "",
+    from_: From = None,
+    to: To = None,
+    policy: PolicyFile = None,
+    users: Users = "",
+    jobs: Jobs = 1,
+    partitions: Partitions = None,
+    feeds: Feeds = "redis",
+    dry_run: DryRun = False,
+) -> None:
+    """Build rows, item statistics and feeds of the past in a shadow namespace."""
+    settings = Settings.load()
+    names = _shadow_names(into)
+    if feeds not in ("redis", "files"):
+        raise OperatorError(f"--feeds {feeds}: write redis or files")
+    sink: Sink = "redis" if feeds == "redis" else "files"
+    wish = Wish(
+        names.name,
+        tuple(files or ()),
+        None if from_ is None else time_ms(from_, "--from"),
+        None if to is None else time_ms(to, "--to"),
+        partitions,
+        users,
+        sink,
+        jobs,
+    )
+    demand_shadow(settings, names, outside=sink == "redis" or not wish.files)
+    found = plan(wish, settings, _policy_text(policy or settings.worker.policy), f"r{uuid.uuid4().hex[:8]}")
+    for line in found.lines():
+        print(line)
+    if dry_run:
+        return
+    shadow = Shadow.of(settings.worker.data_dir, names)
+    shadow.define(found.definition)
+    log = log_of(settings, found.definition)
+    job = submit(log, found.definition.job, names.name, shadow.directory)
+    print(f"job      {job.id}", flush=True)
+    done = carry_out(settings, log, job, jobs)
+    print(told(done))
+    if done.state is not State.FINISHED:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _shadow_names(into: str) -> Namespace:
+    if not into:
+        raise OperatorError("--into is missing; name the shadow namespace to make, for example --into june")
+    try:
+        return Namespace(into)
+    except ValueError as error:
+        raise OperatorError(f"--into: {error}") from error
+
+
+def _policy_text(path: Path | None) -> str:
+    """The text of a policy file that was checked. Raises OperatorError (policy)."""
+    read_policy(path)
+    if path is None:
+        return bundled("models").joinpath("default_policy.toml").read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8")

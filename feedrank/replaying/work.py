@@ -1,0 +1,128 @@
+"""Carrying a job out (all steps): `feedrank replay` begins one, `feedrank jobs resume` goes on with it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import redis
+from redis.exceptions import RedisError
+
+from feedrank.load.events import Tally
+from feedrank.replaying import read
+from feedrank.replaying.bar import Bar
+from streams.errors import ExitCode, OperatorError
+from streams.settings import Settings
+from topologies.replay.custody import Custody, locked
+from topologies.replay.job import Job, State
+from topologies.replay.job_log import FileJobLog, JobLog, KafkaJobLog
+from topologies.replay.run import Replay
+from topologies.replay.shadow import Definition, Shadow
+from topologies.replay.spool import Record
+from wire.names import Namespace
+
+KEYS_AT_ONCE = 1_000
+
+
+def log_of(settings: Settings, definition: Definition) -> JobLog:
+    """Where a replay's transitions belong: one that needs neither Kafka nor Redis has a file of its own."""
+    if definition.source == "files" and definition.sink == "files":
+        return FileJobLog(settings.worker.data_dir)
+    return KafkaJobLog(settings.kafka)
+
+
+def carry_out(settings: Settings, log: JobLog, job: Job, processes: int) -> Job:
+    """Run a job until it is finished, somebody moves it, or Ctrl-C pauses it.
+
+    Raises OperatorError; the job is recorded as failed then, and can be resumed.
+    """
+    shadow, tally = Shadow(Path(job.directory)), Tally()
+    with Custody(log, job, shadow.directory) as custody:
+        with Bar(custody.goes_on) as bar, _ctrl_c(bar):
+            replay = Replay(shadow, settings, processes, bar, lambda one: _records(one, tally))
+            whole = replay.run()
+        _say(tally)
+        if whole:
+            custody.finish(State.FINISHED)
+        elif custody.over is None:
+            custody.finish(State.PAUSED, "Ctrl-C")
+        return custody.over or custody.job
+
+
+def _records(definition: Definition, tally: Tally) -> Iterator[Record]:
+    paths = [Path(file) for file in definition.files]
+    found = read.records(paths, tally, definition.value_format)
+    to_ms = definition.to_ms
+    return (one for one in found if to_ms is None or one.timestamp_ms < to_ms)
+
+
+def _say(tally: Tally) -> None:
+    if tally.bad:
+        print(f"passed over {tally.bad} bad lines:")
+        for line in tally.shown:
+            print(f"  {line}")
+
+
+@contextmanager
+def _ctrl_c(bar: Bar) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM stop at the next checkpoint; a second one interrupts at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if bar.stop:
+            raise KeyboardInterrupt
+        bar.stop = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def told(job: Job) -> str:
+    """What became of it, in a line."""
+    note = f" ({job.holder.note})" if job.holder.note else ""
+    more = {
+        State.FINISHED: f"; `feedrank digest {job.namespace}` compares it, `feedrank catch-up "
+        f"{job.namespace}` lets it go on live",
+        State.PAUSED: f"; `feedrank jobs resume {job.id}` goes on where it stands",
+        State.FAILED: f"; `feedrank jobs resume {job.id}` tries again from its last checkpoint",
+    }
+    return f"job {job.id}: {job.state}{note}{more.get(job.state or State.SUBMITTED, '')}"
+
+
+def clear(settings: Settings, job: Job) -> None:
+    """Delete what a cancelled job made: its directory, and its feeds in Redis.
+
+    Raises OperatorError while another process still works there, or Redis does not answer.
+    """
+    shadow = Shadow(Path(job.directory))
+    if not shadow.exists:
+        return
+    with locked(job, shadow.directory):
+        if shadow.definition().sink == "redis":
+            _forget_feeds(settings, Namespace(job.namespace))
+        shutil.rmtree(shadow.directory, ignore_errors=True)
+
+
+def _forget_feeds(settings: Settings, names: Namespace) -> None:
+    kind = redis.RedisCluster if settings.redis.cluster else redis.Redis
+    try:
+        client = kind.from_url(settings.redis.address, socket_timeout=settings.redis.timeout_ms / 1_000)
+        try:
+            for pattern in (f"feed:{names.name}:*", f"feedrank:present:{names.name}:*", names.changed):
+                for key in client.scan_iter(match=pattern, count=KEYS_AT_ONCE):
+                    client.unlink(key)
+        finally:
+            client.close()
+    except (RedisError, OSError) as error:
+        raise OperatorError(
+            f"Redis: {str(error).rstrip('.')}; check REDIS_URL, then cancel the job again: its feeds are "
+            "still there",
+            ExitCode.REDIS_UNREACHABLE,
+        ) from error

@@ -1,0 +1,215 @@
+"""A stretch of the topics by time (1, 5): which offsets it is, and reading them as the live job does.
+
+A time is turned into offsets as Kafka does it: the first record whose timestamp is not before it. So a range
+is one stretch of offsets in each partition, also where producers' clocks disagree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as At
+
+from streams.batch import RecordBatch
+from streams.concerns import KafkaSettings
+from streams.errors import ExitCode, OperatorError
+from streams.faust_private.raw import take
+from streams.fetch import Unpacker
+from streams.recovery import Arrival
+from wire.names import ACTIVITIES, ITEMS
+
+ANSWER_S = 10.0
+POLL_S = 0.2
+STALL_S = 60.0
+FETCH_BYTES = 8 << 20
+CORRUPT_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Of activities, by partition: first offset, and the one after the last; `lost`: records before the range
+    asked for nothing of, that Kafka has deleted. `items_ends`: of items, by partition."""
+
+    starts: dict[int, int]
+    ends: dict[int, int]
+    items_ends: dict[int, int]
+    lost: int = 0
+
+
+def find_range(kafka: KafkaSettings, from_ms: int | None, to_ms: int | None) -> Range:
+    """The offsets of [from_ms, to_ms); None: from the log's start, or up to its end.
+
+    Raises OperatorError: no answer, no topic, or a beginning that Kafka no longer has.
+    """
+    with _consumer(kafka) as consumer:
+        bounds = _bounds(consumer, ACTIVITIES)
+        starts = {p: low for p, (low, _) in bounds.items()}
+        ends = {p: high for p, (_, high) in bounds.items()}
+        if from_ms is not None:
+            for partition, (low, high) in bounds.items():
+                _demand_kept(consumer, partition, low, high, from_ms)
+            starts = _at(consumer, from_ms, ends)
+        if to_ms is not None:
+            ends = {p: max(end, starts[p]) for p, end in _at(consumer, to_ms, ends).items()}
+        items = {p: high for p, (_, high) in _bounds(consumer, ITEMS).items()}
+    lost = sum(low for low, _ in bounds.values()) if from_ms is None else 0
+    return Range(starts, ends, items, lost)
+
+
+@contextmanager
+def _consumer(kafka: KafkaSettings) -> Iterator[Consumer]:
+    consumer = Consumer(
+        kafka.confluent()
+        | {
+            "log_level": 0,
+            "group.id": "feedrank-replay",  # never joined: partitions are assigned by hand
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        yield consumer
+    except KafkaException as error:
+        raise OperatorError(
+            f"Kafka at {kafka.bootstrap_servers} does not answer ({error.args[0].str()}); check "
+            "KAFKA_BOOTSTRAP_SERVERS",
+            ExitCode.BROKER_UNREACHABLE,
+        ) from error
+    finally:
+        consumer.close()
+
+
+def _bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
+    found = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+    if found.error is not None:
+        raise OperatorError(
+            f"{topic}: {found.error.str()}; create it with `feedrank topics create`", ExitCode.TOPICS_WRONG
+        )
+    return {
+        p: consumer.get_watermark_offsets(At(topic, p), timeout=ANSWER_S) for p in sorted(found.partitions)
+    }
+
+
+def _at(consumer: Consumer, at_ms: int, ends: dict[int, int]) -> dict[int, int]:
+    """First offset at or after a time in each partition; the end where there is none."""
+    asked = [At(ACTIVITIES, partition, at_ms) for partition in ends]
+    found = consumer.offsets_for_times(asked, timeout=ANSWER_S)
+    return {one.partition: one.offset if one.offset >= 0 else ends[one.partition] for one in found}
+
+
+def _demand_kept(consumer: Consumer, partition: int, low: int, high: int, from_ms: int) -> None:
+    """Raises OperatorError when Kafka has deleted records that the range may have begun with."""
+    if low == 0:
+        return
+    first_ms: int | None = None
+    if high > low:
+        consumer.assign([At(ACTIVITIES, partition, low)])
+        message = consumer.poll(ANSWER_S)
+        if message is not None and message.error() is None:
+            first_ms = message.timestamp()[1]
+    if first_ms is None or first_ms > from_ms:
+        kept = "holds nothing any more" if first_ms is None else f"begins at {first_ms} ms"
+        raise OperatorError(
+            f"--from {from_ms} lies before what Kafka keeps: {ACTIVITIES} partition {partition} {kept}, "
+            f"{low} records before were deleted. Begin later, replay from files, or leave --from out to take "
+            "all that is kept",
+            ExitCode.POSITION_OUTSIDE_LOG,
+        )
+
+
+@dataclass(slots=True)
+class KafkaLog:
+    """Reads activities and items of one cluster; see RecordLog. `records_max`: of one batch."""
+
+    kafka: KafkaSettings
+    items_ends: dict[int, int]
+    records_max: int
+    _corrupt: int = field(default=0)
+
+    async def activities(self, partition: int, start: int, end: int) -> AsyncIterator[RecordBatch]:
+        """See RecordLog. Raises OperatorError when the broker stops answering or has deleted records."""
+        async for batch in self._read(TopicPartition(ACTIVITIES, partition), start, end):
+            yield batch
+
+    async def items(self) -> AsyncIterator[RecordBatch]:
+        """See RecordLog; partition by partition."""
+        for partition, end in self.items_ends.items():
+            async for batch in self._read(TopicPartition(ITEMS, partition), None, end):
+                yield batch
+
+    async def _read(self, tp: TopicPartition, start: int | None, end: int) -> AsyncIterator[RecordBatch]:
+        """From `start` (None: the log's start) up to `end`."""
+        consumer = AIOKafkaConsumer(
+            **self.kafka.aiokafka(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=100,
+            request_timeout_ms=self.kafka.request_timeout_ms,
+        )
+        try:
+            async with asyncio.timeout(self.kafka.request_timeout_ms / 1_000):
+                await consumer.start()
+                first = (await consumer.beginning_offsets([tp]))[tp]
+            if start is not None and start < first:
+                raise _deleted(tp, first - start)
+            start = first if start is None else start
+            if start < end:
+                consumer.assign([tp])
+                consumer.seek(tp, start)
+                async for batch in self._from(consumer, tp, start, end):
+                    yield batch
+        except OffsetOutOfRangeError as error:
+            raise _deleted(tp, None) from error
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise OperatorError(
+                f"Kafka at {self.kafka.bootstrap_servers} stopped answering ({error!r}); check the brokers, "
+                "then resume the job: nothing is lost",
+                ExitCode.BROKER_UNREACHABLE,
+            ) from error
+        finally:
+            await consumer.stop()
+
+    async def _from(
+        self, consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[RecordBatch]:
+        arrival, moved_s, at = Arrival(consumer), time.monotonic(), start
+        while at < end:
+            fetched = await take(consumer, lambda: {tp}, POLL_S)
+            for fetch in fetched:
+                if fetch.start != at:
+                    continue
+                try:
+                    for batch in Unpacker(fetch).batches(self.records_max):
+                        at, self._corrupt = batch.next_offset, 0
+                        yield batch
+                except CorruptRecordException:
+                    self._corrupt += 1
+                    if self._corrupt > CORRUPT_MAX:
+                        raise
+                    consumer.seek(tp, at)
+                moved_s = time.monotonic()
+            if not fetched and arrival.reached(tp, end):
+                return
+            if time.monotonic() - moved_s > STALL_S:
+                raise TimeoutError(f"nothing came of {tp.topic} partition {tp.partition} for {STALL_S:.0f} s")
+
+
+def _deleted(tp: TopicPartition, records: int | None) -> OperatorError:
+    how_many = "records" if records is None else f"{records} records"
+    return OperatorError(
+        f"{tp.topic} partition {tp.partition}: Kafka has deleted {how_many} of the range meanwhile; raise "
+        "the topic's retention.ms, cancel the job and replay what is kept",
+        ExitCode.POSITION_OUTSIDE_LOG,
+    )

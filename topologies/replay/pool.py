@@ -1,0 +1,257 @@
+"""Steps of a replay over its partitions, in this process or in several (all steps).
+
+Processes share nothing but the shadow's directory, where each partition's files have one owner at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.policy import parse_policy
+from streams.errors import ExitCode, OperatorError
+from streams.registry import Registry
+from streams.settings import Settings
+from topologies.replay.custody import ORPHANS_FILE
+from topologies.replay.feeds import settle_feeds
+from topologies.replay.kafka_log import KafkaLog
+from topologies.replay.records import RecordLog
+from topologies.replay.shadow import Shadow
+from topologies.replay.spool import Spool
+from topologies.replay.steps import Moved, Steps
+
+Phase = Literal["users", "items", "features", "feeds"]
+TOLD_EVERY_S = 0.2
+PR_SET_PDEATHSIG = 1
+FETCH_RECORDS = 20_000
+
+
+@dataclass(slots=True)
+class KeptItems:
+    """Activities of one log, items as they were kept when the replay began."""
+
+    log: RecordLog
+    items_of: Spool
+
+    def activities(self, partition: int, start: int, end: int) -> Any:
+        """See RecordLog."""
+        return self.log.activities(partition, start, end)
+
+    def items(self) -> Any:
+        """See RecordLog."""
+        return self.items_of.items()
+
+
+def open_steps(directory: Path, settings: Settings) -> Steps:
+    """The steps of the replay in a directory. Raises OperatorError when there is none."""
+    shadow = Shadow(directory)
+    one = shadow.definition()
+    spool = Spool(shadow.spool)
+    log: RecordLog = spool
+    if one.source == "kafka":
+        log = KeptItems(KafkaLog(settings.kafka, one.items_ends, FETCH_RECORDS), spool)
+    policy = parse_policy(one.policy, str(shadow.directory))
+    return Steps(shadow, one, settings, policy, log, registry_of(settings))
+
+
+def registry_of(settings: Settings) -> Registry | None:
+    """The schema registry, where one is set."""
+    url, auth = settings.kafka.schema_registry_url, settings.kafka.schema_registry_auth
+    return None if url is None else Registry(url, auth.get_secret_value() if auth else None)
+
+
+async def run_step(steps: Steps, phase: Phase, partition: int, as_of_ms: int, moved: Moved) -> bool:
+    """One step of one partition; False when `moved` stopped it."""
+    if phase == "users":
+        return await steps.users(partition, moved)
+    if phase == "items":
+        return await steps.item_rows(partition, moved)
+    if phase == "features":
+        return await steps.features(partition, as_of_ms, moved)
+    return await settle_feeds(steps, partition, as_of_ms, moved)
+
+
+@dataclass(slots=True)
+class Spent:
+    """CPU seconds that steps took, and the part of it that went into checkpoints."""
+
+    cpu_s: float = 0.0
+    checkpoint_s: float = 0.0
+
+    def add(self, cpu_s: float, checkpoint_s: float) -> None:
+        """What one step took."""
+        self.cpu_s += cpu_s
+        self.checkpoint_s += checkpoint_s
+
+
+class Inline:
+    """Steps one after the other in this process."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self.spent = Spent()
+        self._steps = open_steps(directory, settings)
+
+    def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
+        """All partitions; False when `moved` stopped them."""
+        for partition in partitions:
+            cpu_s, before_s = time.process_time(), self._steps.checkpoint_s
+            whole = asyncio.run(run_step(self._steps, phase, partition, as_of_ms, moved))
+            self.spent.add(time.process_time() - cpu_s, self._steps.checkpoint_s - before_s)
+            if not whole:
+                return False
+        return True
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@dataclass(slots=True)
+class Processes:
+    """The same in `count` processes. A process that dies ends the phase with a message."""
+
+    directory: Path
+    settings: Settings
+    count: int
+    spent: Spent = field(default_factory=Spent)
+    _pool: ProcessPoolExecutor = field(init=False)
+    _told: Any = field(init=False)
+    _stop: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._told, self._stop = context.Queue(), context.Event()
+        self._pool = ProcessPoolExecutor(
+            self.count,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(self.directory, self.settings, self._told, self._stop, os.getpid()),
+        )
+
+    def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
+        """All partitions; False when `moved` stopped them. Raises OperatorError."""
+        whole, pending = True, {self._pool.submit(_work, phase, one, as_of_ms) for one in partitions}
+        try:
+            while pending:
+                done, pending = wait(pending, TOLD_EVERY_S, FIRST_COMPLETED)
+                for one in done:
+                    whole = self._took(one) and whole
+                self._tell(moved)
+        except BrokenProcessPool as error:
+            raise OperatorError(
+                "a process of the replay died (killed, or out of memory?); resume the job, perhaps with "
+                "fewer --jobs: nothing is lost",
+                ExitCode.INTERNAL,
+            ) from error
+        finally:
+            for one in pending:
+                one.cancel()
+        return whole
+
+    def _tell(self, moved: Moved) -> None:
+        count = 0
+        while not self._told.empty():
+            count += self._told.get()
+        if not moved(count):
+            self._stop.set()
+
+    def _took(self, step: Future[_Outcome]) -> bool:
+        """Whether a step came to its end. Raises the OperatorError that ended it."""
+        found = step.result()
+        self.spent.add(found.cpu_s, found.checkpoint_s)
+        if found.message:
+            self._stop.set()
+            raise OperatorError(found.message, ExitCode(found.exit_code))
+        return found.whole
+
+    def close(self) -> None:
+        """End the processes."""
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+# -- in each process ---------------------------------------------------------------------------------------
+
+_here: _Here
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a step ended; `message`, `exit_code`: of the OperatorError that ended it."""
+
+    whole: bool
+    cpu_s: float = 0.0
+    checkpoint_s: float = 0.0
+    message: str = ""
+    exit_code: int = 0
+
+
+@dataclass(slots=True)
+class _Here:
+    """What a process of the pool holds for its life."""
+
+    directory: Path
+    settings: Settings
+    told: Any
+    stop: Any
+    parent: int
+    steps: Steps | None = None
+    held: int = 0
+    told_s: float = 0.0
+
+    def moved(self, count: int) -> bool:
+        """Tell now and then; False when asked to stop, or when whoever started us is gone."""
+        self.held += count
+        if time.monotonic() - self.told_s >= TOLD_EVERY_S:
+            self.tell()
+        return not self.stop.is_set() and os.getppid() == self.parent
+
+    def tell(self) -> None:
+        """Say what is done."""
+        self.told.put(self.held)
+        self.held, self.told_s = 0, time.monotonic()
+
+
+def _begin(directory: Path, settings: Settings, told: Any, stop: Any, parent: int) -> None:
+    global _here
+    if sys.platform == "linux":  # whatever kills the parent kills us; elsewhere `moved` notices
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    held = os.open(directory / ORPHANS_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(held, fcntl.LOCK_SH)  # until we end: whoever resumes the job waits for that
+    _here = _Here(directory, settings, told, stop, parent)
+
+
+def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
+    here, cpu_s = _here, time.process_time()
+    if here.stop.is_set():
+        return _Outcome(False)
+    try:
+        if here.steps is None:
+            here.steps = open_steps(here.directory, here.settings)
+        before_s = here.steps.checkpoint_s
+        whole = asyncio.run(run_step(here.steps, phase, partition, as_of_ms, here.moved))
+        here.tell()
+        return _Outcome(whole, time.process_time() - cpu_s, here.steps.checkpoint_s - before_s)
+    except OperatorError as error:
+        spent_s = time.process_time() - cpu_s
+        return _Outcome(False, spent_s, message=error.message, exit_code=int(error.exit_code))
+
+
+Runner = Inline | Processes
+
+
+def runner(directory: Path, settings: Settings, jobs: int) -> Runner:
+    """Steps in `jobs` processes; 1: in this one."""
+    return Inline(directory, settings) if jobs == 1 else Processes(directory, settings, jobs)
