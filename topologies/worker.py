@@ -163,6 +163,7 @@ class Worker(Service):  # type: ignore[misc]
             names.users_changelog,
             open_state,
             self.ingest.apply,
+            opened=self._learn_time,
             records_now=self._records_now,
         )
         return self.app.shards(job)
@@ -203,6 +204,10 @@ class Worker(Service):  # type: ignore[misc]
             SliceSize(settings.ranking.users_max, settings.worker.loop_hold_ms_max),
             policy.feed.active_days * DAY_MS,
         )
+
+    async def _learn_time(self, shard: Shard[UserShard]) -> None:
+        """Stream time is where the shard stands, also when nothing comes any more."""
+        self.clock.advance(shard.state.stream_ms)
 
     @staticmethod
     async def _wake_items(shard: Any) -> None:

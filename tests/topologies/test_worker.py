@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,3 +40,14 @@ def test_the_policy_says_whose_new_items_make_nobody_due(
     assert followers.of(7) is not None
     followers.add(3, [7])
     assert followers.of(7) is None
+
+
+def test_stream_time_is_where_a_shard_stands_that_gets_no_more_activities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEEDRANK_CLOCK", "stream")
+    worker = built(tmp_path, monkeypatch, read_policy())
+    shard: Any = SimpleNamespace(state=SimpleNamespace(stream_ms=5_000))
+    assert worker.users.job.opened is not None
+    asyncio.run(worker.users.job.opened(shard))  # type: ignore[arg-type]
+    assert worker.clock.as_of_ms(caught_up=True) == 5_000
