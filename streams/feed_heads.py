@@ -1,0 +1,98 @@
+"""Feeds as they lie in Redis, read without leaving a mark: for who compares or inspects them (after 11).
+
+with FeedHeads(settings.redis) as heads:
+    users = set(heads.users(names, "for_you"))
+    feeds = heads.read(names, "for_you", ["ann", "bob"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+from redis import Redis, RedisCluster
+from redis.exceptions import RedisError
+
+from streams.concerns import RedisSettings
+from streams.errors import ExitCode, OperatorError
+from wire.chunks import Entry, chunk_field, decode_chunk
+from wire.names import Namespace
+
+SCAN_COUNT = 5_000
+HEADS_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFeed:
+    """One feed as it is stored; `as_of_ms`: when it was ranked for."""
+
+    user: str
+    version: str
+    as_of_ms: int
+    policy: str
+    model: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def ids(self) -> list[str]:
+        """Items, best first."""
+        return [entry.id for entry in self.entries]
+
+    @classmethod
+    def of(cls, user: str, head: Mapping[bytes, bytes]) -> StoredFeed:
+        """From a head's fields. Raises ValueError for what is no head."""
+        entries: list[Entry] = []
+        for chunk in count():
+            field = head.get(chunk_field(chunk).encode())
+            if field is None:
+                break
+            entries += decode_chunk(field)
+        try:
+            version, policy, model = (head[name].decode() for name in (b"version", b"policy", b"model"))
+            return cls(user, version, int(head[b"generated_at"]), policy, model, tuple(entries))
+        except KeyError as error:
+            raise ValueError(f"the feed of {user} has no field {error}") from error
+
+
+class FeedHeads:
+    """Reads heads of any namespace; a `with` block. Raises OperatorError where Redis does not answer."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        kind: Any = RedisCluster if settings.cluster else Redis
+        self._redis: Any = kind.from_url(settings.address, socket_timeout=settings.timeout_ms / 1_000)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._redis.close()
+        if isinstance(error, RedisError | OSError):
+            raise OperatorError(
+                f"Redis: {str(error).rstrip('.')}; check REDIS_URL", ExitCode.REDIS_UNREACHABLE
+            ) from error
+
+    def users(self, names: Namespace, surface: str) -> Iterator[str]:
+        """Everyone who has a feed. Walks all keys of Redis; a user may come twice."""
+        prefix = names.feed(surface, "").removesuffix("}").encode()
+        for key in self._redis.scan_iter(match=prefix + b"*}", count=SCAN_COUNT):
+            if key.startswith(prefix) and key.endswith(b"}"):
+                yield key[len(prefix) : -1].decode()
+
+    def read(self, names: Namespace, surface: str, users: Sequence[str]) -> list[StoredFeed | None]:
+        """The feeds of these users; None where there is none."""
+        found: list[StoredFeed | None] = []
+        for start in range(0, len(users), HEADS_AT_ONCE):
+            part = users[start : start + HEADS_AT_ONCE]
+            pipe = self._redis.pipeline(transaction=False)
+            for user in part:
+                pipe.hgetall(names.feed(surface, user))
+            found += [
+                StoredFeed.of(user, head) if head else None
+                for user, head in zip(part, pipe.execute(), strict=True)
+            ]
+        return found
