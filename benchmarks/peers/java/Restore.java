@@ -4,6 +4,7 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.streams.KafkaStreams;
 import org.apache.kafka.streams.StreamsConfig;
@@ -27,7 +28,7 @@ public final class Restore {
         AtomicInteger left = new AtomicInteger(partitions);
         CountDownLatch done = new CountDownLatch(1);
         Topology topology = new Topology();
-        topology.addSource("source", args[1]);
+        topology.addSource("source", new ByteArrayDeserializer(), new ByteArrayDeserializer(), args[1]);
         topology.addProcessor("keep", Keep::new, "source");
         topology.addStateStore(Stores.keyValueStoreBuilder(
             Stores.persistentKeyValueStore("rows"), Serdes.ByteArray(), Serdes.ByteArray()), "keep");
@@ -38,6 +39,11 @@ public final class Restore {
         settings.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         settings.put(StreamsConfig.restoreConsumerPrefix("max.poll.records"), 10_000);
         KafkaStreams streams = new KafkaStreams(topology, settings);
+        streams.setUncaughtExceptionHandler(error -> {
+            error.printStackTrace();
+            Runtime.getRuntime().halt(1);
+            return null;
+        });
         streams.setGlobalStateRestoreListener(new StateRestoreListener() {
             private boolean started;
 
