@@ -28,7 +28,8 @@ from wire.names import Namespace
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
+"""1 had no `tick_ms` in the position record."""
 MARKER_KEY = b"!tick"
 PUBLISH_RECORDS_MAX = 20_000
 """Of one checkpoint: a tick with more (the first after a start) is spread over several."""

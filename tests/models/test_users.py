@@ -181,3 +181,21 @@ def test_a_time_that_decode_should_have_refused_is_refused() -> None:
 
 def test_the_row_fits() -> None:
     assert USER_ROW.itemsize == 1_488
+
+
+def test_small_cells_wrap_so_that_undo_and_cuts_stay_exact() -> None:
+    many, undone = 33_000, 400
+    seen = [{"user": 0, "id": n + 1, "verb": 0, "at": T0} for n in range(many)]
+    back = {"user": 0, "verb": UNDO, "at": T0, "undone_verb": 0, "undone_ms": T0}
+    undo = [back | {"id": many + n + 1} for n in range(undone)]
+    records = [*undo, *seen]  # an undo may come first
+    for size in (many + undone, 4_000):
+        shard = Shard()
+        for columns in columns_of(records).slices(size):
+            shard.apply(columns)
+        assert shard.rows["m5"][0].sum() == shard.rows["h1"][0].sum() == many - undone
+        shard.apply(columns_of([seen[0] | {"id": 10**6 + n} for n in range(200)]))
+        total = many - undone + 200
+        assert total > 32_767
+        assert shard.rows["m5"][0].sum() == shard.rows["h1"][0].sum() == total - (1 << 16)
+        assert shard.rows["d1"][0].sum() == total
