@@ -2,7 +2,7 @@
 # DURATION_S and KILL_AFTER_S given on the command line reach `feedrank demo` through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full lint bench constraints docs clean
+.PHONY: chaos help demo test test-full lint bench constraints docs clean
 
 BIN := .venv/bin
 
@@ -10,6 +10,7 @@ help:
 	@echo "make demo       see it work (DURATION_S=60, 0: until Ctrl-C; KILL_AFTER_S=15, 0: never)"
 	@echo "make test       everything that must pass"
 	@echo "make test-full  the same with the long versions"
+	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
 
@@ -32,6 +33,16 @@ lint:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+SEED ?= 1
+FAULTS ?= 50
+MINUTES ?= 10
+
+# The servers and workers die with it; logs stay in build/chaos.
+chaos:
+	@.ci/environment demo,test
+	@rm -rf build/chaos
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES) --directory build/chaos
 
 bench:
 	@.ci/environment demo,test,bench

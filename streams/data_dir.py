@@ -34,8 +34,19 @@ def claimed(directory: Path) -> Iterator[None]:
                 "FEEDRANK_DATA_DIR of its own",
                 ExitCode.DATA_DIRECTORY,
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        _sign(handle, directory)
         yield
     finally:
         os.close(handle)
+
+
+def _sign(handle: int, directory: Path) -> None:
+    """Write our process id into the lock. Raises OperatorError where the disk has no room even for that."""
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        raise OperatorError(
+            f"cannot write to {directory} ({error.strerror}); free space or move FEEDRANK_DATA_DIR",
+            ExitCode.DATA_DIRECTORY,
+        ) from error
