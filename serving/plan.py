@@ -30,7 +30,7 @@ from serving.pages import (
     Reason,
     slate_id,
 )
-from serving.stored import Reply, Stored, Window, parse
+from serving.stored import Reply, Stored, Window, of_version, parse
 from wire.cursor import Cursor
 from wire.names import Namespace
 from wire.version import Version
@@ -174,7 +174,7 @@ class _Reading:
             )
         )
         self.marks = marked.parse(replies, request.record)
-        self._at(FEED, "", _of_version(cursor.version, window, replies[3:5]))
+        self._at(FEED, "", of_version(cursor.version, window, replies[3:5]))
         self.offset = cursor.offset
 
     def _reopen_fallback(self, cursor: Cursor, moved: bool) -> Step:
@@ -190,7 +190,7 @@ class _Reading:
             atomic=False,
         )
         self.marks = marked.parse(replies, self.request.record)
-        self.stored = _of_version("", window, replies[2:])
+        self.stored = of_version("", window, replies[2:])
         if moved or (self.stored and cursor.version not in ("", self.stored.version)):
             self.restarted = True
             yield from self._open_fallback(cursor.source, self.reason)
@@ -200,7 +200,7 @@ class _Reading:
         window = Window.of(0, self.request.limit)
         replies = yield Batch((window.command(self._fallback_key(source)),))
         self.mark += 1
-        self._at(source, reason, _of_version("", window, replies))
+        self._at(source, reason, of_version("", window, replies))
 
     def _at(self, source: str, reason: Reason, stored: Stored | None) -> None:
         self.source, self.reason, self.stored = source, reason, stored
@@ -251,7 +251,7 @@ class _Reading:
         else:
             keys = [self._fallback_key(self.source)]
         replies = yield Batch(tuple(window.command(key) for key in keys))
-        return _of_version(version, window, replies)
+        return of_version(version, window, replies)
 
     def _served(self) -> list[Command]:
         ids = [entry.id for entry in self.shown]
@@ -294,15 +294,3 @@ class _Reading:
             reason = self.reason or "past_the_end"
             place = ("", 0, page, self.mark + 1, reason, self._next_source())
         return Cursor(name, surface, *place).encode(user)
-
-
-def _of_version(version: str, window: Window, replies: list[Reply]) -> Stored | None:
-    """The one of these feeds that has `version` ("": any); a damaged one counts as none."""
-    for reply in replies:
-        try:
-            stored = parse(reply, window)
-        except ValueError:
-            continue
-        if stored and version in ("", stored.version):
-            return stored
-    return None

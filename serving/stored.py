@@ -84,3 +84,15 @@ def parse(reply: Sequence[Reply], window: Window) -> Stored | None:
         window.first * CHUNK_ENTRIES,
         tuple(entries),
     )
+
+
+def of_version(version: str, window: Window, replies: list[Reply]) -> Stored | None:
+    """The one of these feeds that has `version` ("": any); a damaged one counts as none."""
+    for reply in replies:
+        try:
+            stored = parse(reply, window)
+        except ValueError:
+            continue
+        if stored and version in ("", stored.version):
+            return stored
+    return None
