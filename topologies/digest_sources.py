@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from wire.names import SURFACES, Namespace
 
 ANSWER_S = 10.0
 SILENT_S_MAX = 60.0
+POLL_S = 0.2
+"""A call waits so long for its last messages, whatever has come."""
 CONSUME_RECORDS = 10_000
 HEADS_AT_ONCE = 500
 USER_TAGS = (b"u", b"s", b"g")
@@ -111,9 +114,12 @@ def _newest(consumer: Consumer, topic: str, partition: int) -> dict[bytes, int]:
     end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)[1]
     consumer.assign([TopicPartition(topic, partition, 0)])
     found: dict[bytes, int] = {}
+    heard_s = time.monotonic()
     while end:
-        messages = consumer.consume(CONSUME_RECORDS, SILENT_S_MAX)
-        if not messages:
+        messages = consumer.consume(CONSUME_RECORDS, POLL_S)
+        if messages:
+            heard_s = time.monotonic()
+        elif time.monotonic() - heard_s > SILENT_S_MAX:
             raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         for message in messages:
             error, key, value = message.error(), message.key() or b"", message.value()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,8 @@ from wire.names import JOBS
 
 ANSWER_S = 10.0
 READ_S_MAX = 60.0
+POLL_S = 0.1
+"""A call waits so long for its last messages, whatever has come."""
 PARTITION = 0
 FILE = "jobs.jsonl"
 
@@ -150,8 +153,9 @@ class KafkaJobLog:
                 return []
             consumer.assign([TopicPartition(JOBS, PARTITION, 0)])
             found: list[Entry] = []
-            while messages := consumer.consume(1_000, READ_S_MAX):
-                for message in messages:
+            deadline_s = time.monotonic() + READ_S_MAX
+            while time.monotonic() < deadline_s:
+                for message in consumer.consume(1_000, POLL_S):
                     error = message.error()
                     if error is None:
                         found += self._decoded(message.value())
