@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from contextlib import suppress
 
@@ -13,11 +14,12 @@ STOP_S = 10.0
 
 
 class Proxy:
-    """Listens on `port` of 127.0.0.1 and passes on to `target`; `delay_s` holds back every piece."""
+    """Listens on `port` of 127.0.0.1 (with TLS where there is a `context`) and passes on to `target` in the
+    clear; `delay_s` holds back every piece."""
 
-    def __init__(self, target: int, port: int = 0) -> None:
+    def __init__(self, target: int, port: int = 0, context: ssl.SSLContext | None = None) -> None:
         self.target, self.port = target, port or free_port()
-        self.delay_s = 0.0
+        self.delay_s, self._context = 0.0, context
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._listening = threading.Event()
@@ -40,7 +42,7 @@ class Proxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        server = self._loop.run_until_complete(self._server())
         self._listening.set()
         self._loop.run_forever()
         server.close()
@@ -49,6 +51,9 @@ class Proxy:
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()
+
+    async def _server(self) -> asyncio.Server:
+        return await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._context)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
