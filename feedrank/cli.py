@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "load": "Turn real data into activities and items on the topics.",
     "dataset": "Make a data set of what was served and what came of it.",
     "train": "Train a model on a data set.",
+    "evaluate": "Compare models on a data set.",
     "topics": "Check or create the topics; show the lag.",
     "dlq": "List, show and requeue dead letters.",
     "policy": "Check a policy file.",
@@ -33,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "replay": "Build rows, statistics and feeds of the past in a shadow namespace.",
     "jobs": "List, show, pause, resume and cancel replays.",
     "digest": "One hash over rows, item statistics and settled feeds.",
+    "diff": "Compare the feeds of two namespaces.",
     "settle": "Rank every active user at one stated tick and time.",
     "bench": "Measure, beside a peer.",
 }

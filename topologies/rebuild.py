@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 
 from models.candidates import Candidates, Query, gather
 from models.candidates.query import USERS_MAX
+from models.features import Scene, SceneFeatures
 from models.policy import Policy
+from models.rules import apply_rules
+from models.score import RateLift
 from topologies.history import History
-from topologies.past import Past, Served, Slate
+from topologies.past import FOR_YOU, Past, Served, Slate
 
+Bools = NDArray[np.bool_]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -30,13 +34,18 @@ APPLY_RECORDS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """A slate's candidates: `fps` uint64[C], `sources` uint16[C] (masks), `features` int32[F, C]; `ids`."""
+    """A slate's candidates: `fps` uint64[C], `sources` uint16[C] (masks), `features` int32[F, C]; by their
+    place `ids`, `authors`, first `topics` ("" = none) and `eligible`: no rule of the surface drops it (by the
+    scores of the default model, where only one of two alike may stay)."""
 
     slate: Slate
     fps: U64
     ids: list[str]
     sources: NDArray[np.uint16]
     features: NDArray[np.int32]
+    authors: list[str]
+    topics: list[str]
+    eligible: NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -138,20 +147,35 @@ def _rebuilt(history: History, policy: Policy, slates: Sequence[Slate]) -> Itera
         candidates = gather(Query(users, history.index, policy.verbs, policy.candidates, as_of_ms, seeds))
     else:
         candidates = history.candidates([one.fps for one in slates if one.fps is not None])
-    planes = history.features(users, candidates, as_of_ms)
+    scene = Scene(users, candidates, history.index, policy.verbs, as_of_ms)
+    features = SceneFeatures(scene)
+    alive = candidates.item >= 0
+    if slates[0].fps is None:
+        rules = policy.surfaces[FOR_YOU].rules
+        alive = apply_rules(scene, policy, rules, RateLift(policy).score(features)).alive
+    planes = features.planes()
     for u, slate in enumerate(slates):
-        yield _of_user(history, slate, candidates, planes[:, u], u)
+        yield _of_user(history, slate, candidates, planes[:, u], alive[u], u)
 
 
 def _of_user(
-    history: History, slate: Slate, candidates: Candidates, planes: NDArray[np.float64], user: int
+    history: History,
+    slate: Slate,
+    candidates: Candidates,
+    planes: NDArray[np.float64],
+    alive: Bools,
+    user: int,
 ) -> Rebuilt:
     item = candidates.item[user]
     count = int((item >= 0).sum())
     slots = item[:count]
-    ids = [history.index.ids[slot] for slot in slots.tolist()]
+    index = history.index
+    ids = [index.ids[slot] for slot in slots.tolist()]
+    authors = [index.author_ids[author] for author in index.author[slots].tolist()]
+    topics = [index.topic_ids[topic] if topic >= 0 else "" for topic in index.topics[slots, 0].tolist()]
     sources = candidates.sources[user, :count].copy()
-    return Rebuilt(slate, history.index.fp[slots], ids, sources, planes[:, :count].astype(np.int32))
+    features = planes[:, :count].astype(np.int32)
+    return Rebuilt(slate, index.fp[slots], ids, sources, features, authors, topics, alive[:count].copy())
 
 
 def compared(rebuilt: Rebuilt, served: Served, counts: Counter[str]) -> None:

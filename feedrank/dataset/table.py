@@ -30,14 +30,18 @@ PREFIX = "feature."
 ROW_GROUP_ROWS = 50_000
 ORIGINS = ("rebuilt", "logged")
 LABELS = ("weak", "strong", "negative")
+_TEXTS = ("user", "item", "author", "topic")
 
 _PLAIN: dict[str, Any] = {
     "slate": pa.int64(),
     "user": pa.string(),
     "item": pa.string(),
+    "author": pa.string(),
+    "topic": pa.string(),
     "time_ms": pa.int64(),
     "as_of_ms": pa.int64(),
     "shown": pa.bool_(),
+    "eligible": pa.bool_(),
     "position": pa.int32(),
     "propensity": pa.float64(),
     "sources": pa.int32(),
@@ -113,8 +117,9 @@ class DataSet:
     """n rows of a file, in its order.
 
     `features` int32[F, n]; `labels` int8[3, n] by LABELS; `slate`, `time_ms`, `position` int64[n]; `value`,
-    `propensity` float64[n] (nan: not drawn); `shown` bool[n]; `split` int8[n] (places in SPLITS); `user`,
-    `item`: object[n] of str. `meta`: what the file says of itself.
+    `propensity` float64[n] (nan: not drawn); `shown`, `eligible` (no rule drops it) bool[n]; `split` int8[n]
+    (places in SPLITS); `user`, `item`, `author`, `topic` (the first; "" = none): object[n] of str. `meta`:
+    what the file says of itself.
     """
 
     path: Path
@@ -126,9 +131,12 @@ class DataSet:
     value: NDArray[np.float64]
     propensity: NDArray[np.float64]
     shown: NDArray[np.bool_]
+    eligible: NDArray[np.bool_]
     split: NDArray[np.int8]
     user: NDArray[Any]
     item: NDArray[Any]
+    author: NDArray[Any]
+    topic: NDArray[Any]
     meta: dict[str, Any]
 
     def __len__(self) -> int:
@@ -136,8 +144,8 @@ class DataSet:
 
     def where(self, chosen: NDArray[np.bool_]) -> DataSet:
         """Some rows."""
-        n = ("slate", "time_ms", "position", "value", "propensity", "shown", "split", "user", "item")
-        parts = {name: getattr(self, name)[chosen] for name in n}
+        n = ("slate", "time_ms", "position", "value", "propensity", "shown", "eligible", "split")
+        parts = {name: getattr(self, name)[chosen] for name in (*n, *_TEXTS)}
         return DataSet(self.path, self.features[:, chosen], self.labels[:, chosen], meta=self.meta, **parts)
 
     def of(self, split: str) -> DataSet:
@@ -181,9 +189,9 @@ def load(path: Path) -> DataSet:
         **numbers(np.int64, "slate", "time_ms", "position"),
         **numbers(np.float64, "value", "propensity"),
         shown=table.column("shown").to_numpy(zero_copy_only=False),
+        eligible=table.column("eligible").to_numpy(zero_copy_only=False),
         split=split,
-        user=np.array(table.column("user").to_pylist(), object),
-        item=np.array(table.column("item").to_pylist(), object),
+        **{name: np.array(table.column(name).to_pylist(), object) for name in _TEXTS},
         meta=meta,
     )
 

@@ -30,15 +30,20 @@ CHUNK_ITEMS = 1_000
 
 def past_of(settings: Settings, verbs: VerbTable, partitions: int, served_file: Path | None = None) -> Past:
     """All that lies on the topics now. Raises OperatorError where one cannot be read."""
+    past = log_of(settings, verbs, partitions)
+    if served_file is None:
+        past.served = list(_served(settings, past.counts))
+    else:
+        past.served = list(_served_lines(served_file, partitions, past.counts))
+    return past
+
+
+def log_of(settings: Settings, verbs: VerbTable, partitions: int) -> Past:
+    """Activities and items, without the served log. Raises OperatorError where one cannot be read."""
     counts: Counter[str] = Counter()
     schemas = _schemas(settings.kafka)
     items = _items(settings, schemas, counts)
-    activities = _activities(settings, schemas, verbs, partitions, counts)
-    if served_file is None:
-        served = list(_served(settings, counts))
-    else:
-        served = list(_served_lines(served_file, partitions, counts))
-    return Past(activities, items, served, counts)
+    return Past(_activities(settings, schemas, verbs, partitions, counts), items, counts=counts)
 
 
 def _schemas(kafka: KafkaSettings) -> Schemas:
