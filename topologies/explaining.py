@@ -25,6 +25,8 @@ from topologies.past import Served
 
 F64 = NDArray[np.float64]
 FOR_YOU = "for_you"
+LIFT_MIN = 0.005
+"""Doublings; less is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def of_rows(
     if surface != FOR_YOU:
         return unknown(f"{surface} is not ranked by features")
     ranker = Ranker(policy, index, int(policy.hash, 16))
+    if ranker.scorer.name != feed.model:
+        return unknown(f"it was ranked by model {feed.model}, which is not at hand")
     again = ranker.rank(users, surface, [feed.version], feed.as_of_ms)[0]
     stored = [(entry.id, entry.score) for entry in feed.entries]
     ids = [index.ids[item] for item in again.items.tolist()]
@@ -100,8 +104,9 @@ def lift_weights(policy: Policy | None) -> F64:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A feature of an item that is another: its values (in natural units) and the lift it added, in doublings
-    of the rates of weak and strong engagement."""
+    """A feature of an item that moved it: its values (natural units), and by how much more than others' it
+    changed the item's lift (doublings of the rates of weak and strong engagement): what changes all items
+    alike moves none."""
 
     feature: str
     before: float
@@ -109,19 +114,32 @@ class Moved:
     lift: float
 
 
-def moved_features(before: Known, after: Known, item: str, most: int) -> list[Moved] | None:
-    """The features that moved the item most, by lift, then by size; None where a side's are not known."""
+def usual_lift(before: Known, after: Known) -> F64:
+    """float64[F]: the mean change of lift over the items whose features are known on both sides."""
+    both = before.features.keys() & after.features.keys()
+    if not both:
+        return np.zeros(len(FEATURES))
+    changes = [_lift(before, after, item) for item in sorted(both)]
+    return np.mean(changes, axis=0)  # type: ignore[no-any-return]
+
+
+def moved_features(before: Known, after: Known, usual: F64, item: str, most: int) -> list[Moved] | None:
+    """The features that moved the item most, by lift beyond `usual`, then by size; None where a side's are
+    not known."""
     a, b = before.features.get(item), after.features.get(item)
     if a is None or b is None:
         return None
-    lift = (b * after.weights - a * before.weights) / GRID
-    size = np.abs(b - a)
+    lift, size = _lift(before, after, item) - usual, np.abs(b - a)
     order = np.lexsort((np.arange(len(lift)), -size, -np.abs(lift)))
     return [
         Moved(FEATURE_NAMES[row], float(a[row]) / GRID, float(b[row]) / GRID, float(lift[row]))
         for row in order[:most].tolist()
-        if lift[row] or size[row]
+        if abs(lift[row]) >= LIFT_MIN or size[row]
     ]
+
+
+def _lift(before: Known, after: Known, item: str) -> F64:
+    return (after.features[item] * after.weights - before.features[item] * before.weights) / GRID
 
 
 def candidacy(known: Known, item: str) -> bool | None:
