@@ -10,7 +10,7 @@ help:
 	@echo "make demo       see it work (DURATION_S=60, 0: until Ctrl-C; KILL_AFTER_S=15, 0: never)"
 	@echo "make test       everything that must pass"
 	@echo "make test-full  the same with the long versions"
-	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10)"
+	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10 BROKERS=1)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
 
@@ -37,12 +37,13 @@ lint:
 SEED ?= 1
 FAULTS ?= 50
 MINUTES ?= 10
+BROKERS ?= 1
 
 # The servers and workers die with it; logs stay in build/chaos.
 chaos:
 	@.ci/environment demo,test
 	@rm -rf build/chaos
-	@$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES) --directory build/chaos
+	@$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES) --brokers $(BROKERS) --directory build/chaos
 
 bench:
 	@.ci/environment demo,test,bench

@@ -113,14 +113,22 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it is ready. Raises ServiceMissing with the log's tail if it is not."""
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """Start only. It dies with the *thread* that starts it: use the main one."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 dies_with_us(self.command), stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         atexit.register(self.kill)
+
+    def await_ready(self) -> None:
+        """Wait for what `launch` started. Raises ServiceMissing."""
         deadline = time.monotonic() + START_S
         while not self.ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
+            if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 tail = self.log.read_text(errors="replace")[-1_500:]
                 raise ServiceMissing(f"{self.command[0]} did not start; see {self.log}, which ends: {tail}")
@@ -195,22 +203,26 @@ def start_kafka(
 
     `properties` are added to server.properties. Raises ServiceMissing when it can't start.
     """
-    libs = kafka_classpath()
     port = port or free_port()
     logs = data_dir / "log"
     logs.mkdir(parents=True, exist_ok=True)
-    settings = data_dir / "server.properties"
-    lines = _server_properties(port, free_port(), logs) | (properties or {})
-    settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+    lines = server_properties(port, free_port(), logs) | (properties or {})
+    (data_dir / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
     _format(logs)
-    java = ["java", f"-Xmx{heap_mb}m", f"-Xms{heap_mb // 3}m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"]
-    java += ["-XX:+PerfDisableSharedMem", f"-Dlog4j.configuration=file:{LOG4J}", "-cp", libs]
-    broker = Kafka([*java, "kafka.Kafka", str(settings)], port, data_dir / "kafka.log")
+    broker = Kafka(broker_command(data_dir, heap_mb), port, data_dir / "kafka.log")
     broker.start()
     return broker
 
 
-def _server_properties(port: int, controller_port: int, logs: Path) -> dict[str, str]:
+def broker_command(directory: Path, heap_mb: int) -> list[str]:
+    """Runs the broker of `directory`/server.properties. Raises ServiceMissing."""
+    java = ["java", f"-Xmx{heap_mb}m", f"-Xms{heap_mb // 3}m", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=4"]
+    java += ["-XX:+PerfDisableSharedMem", f"-Dlog4j.configuration=file:{LOG4J}", "-cp", kafka_classpath()]
+    return [*java, "kafka.Kafka", str(directory / "server.properties")]
+
+
+def server_properties(port: int, controller_port: int, logs: Path) -> dict[str, str]:
+    """Of one node that is broker and controller."""
     return {
         "process.roles": "broker,controller",
         "node.id": "1",

@@ -19,7 +19,7 @@ from streams.dead_letter_log import read
 from tests.chaos.faults import Faults, timed
 from tests.chaos.load import Generator
 from tests.chaos.watch import GapWatch, VersionWatch
-from tests.chaos.world import SETTINGS, World
+from tests.chaos.world import PARTITIONS, SETTINGS, World
 from tests.integration.conftest import drained, lags
 from tests.integration.job import Job
 from tests.waiting import until
@@ -42,6 +42,7 @@ class Report:
     activities: int = 0
     bad: int = 0
     pages: int = 0
+    looks: int = 0
     users: int = 0
     items: int = 0
     feeds: int = 0
@@ -56,7 +57,8 @@ class Report:
         return [
             *sorted(kinds),
             f"workers that ended by themselves and were started again: {codes}",
-            f"{self.activities} activities, {self.bad} bad records, {self.pages} pages read meanwhile",
+            f"{self.activities} activities, {self.bad} bad records; {self.pages} pages read and "
+            f"{self.looks} looks at the group's position meanwhile",
             f"compared: {self.users} rows of user shards, {self.items} of item shards, "
             f"{self.feeds} feeds, dead letters",
             *(f"WRONG: {line}" for line in self.wrong),
@@ -69,10 +71,10 @@ class Report:
         ]
 
 
-def run(directory: Path, seed: int, faults: int, seconds: float) -> Report:
+def run(directory: Path, seed: int, faults: int, seconds: float, brokers: int = 1) -> Report:
     """Do it all; the processes are gone when it returns."""
     report = Report(seed)
-    world = World.start(directory)
+    world = World.start(directory, brokers)
     try:
         generator = _break(world, report, faults, seconds)
         _compare(world, report, generator)
@@ -87,7 +89,7 @@ def _break(world: World, report: Report, count: int, seconds: float) -> Generato
     for slot in world.slots:
         world.launch(slot)
     versions = VersionWatch(world.job.redis_url, world.job.namespace, generator.users[:USERS_WATCHED])
-    gaps = GapWatch(world.broker.bootstrap, world.names, 4)
+    gaps = GapWatch(world.job.bootstrap, world.names, PARTITIONS)
     for thread in (generator, versions, gaps):
         thread.start()
     chance = random.Random(report.seed)
@@ -107,7 +109,7 @@ def _break(world: World, report: Report, count: int, seconds: float) -> Generato
         )
         report.gap_s[kind] = max(report.gap_s[kind], gap.seconds)
     report.restarts, report.activities, report.bad = world.restarts, generator.sent, generator.bad
-    report.pages = versions.pages
+    report.pages, report.looks = versions.pages, gaps.looks
     report.wrong += [f"the generator: {line}" for line in generator.failed[:3]]
     report.wrong += [f"a version went backwards: {line}" for line in versions.backwards[:5]]
     return generator
@@ -127,7 +129,7 @@ def _compare(world: World, report: Report, generator: Generator) -> None:
     again = world.directory / "calm"
     again.mkdir()
     with Job(job.bootstrap, job.redis_url, again, "calm", dict(SETTINGS)) as calm:
-        calm.create_topics(4)
+        calm.create_topics(PARTITIONS, len(world.brokers))
         calm.start_worker()
         calm.settle(as_of_ms)
         compared = []
@@ -163,12 +165,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--brokers", type=int, default=1, choices=(1, 3))
     parser.add_argument("--directory", type=Path, help="where logs stay; none: a temporary one")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="feedrank-chaos-") as temporary:
         directory = chosen.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        report = run(directory, chosen.seed, chosen.faults, chosen.minutes * 60)
+        report = run(directory, chosen.seed, chosen.faults, chosen.minutes * 60, chosen.brokers)
     print("\n".join(report.lines()))
     return bool(report.wrong)
 

@@ -110,9 +110,11 @@ class Faults:
         self.world.launch(slot)
 
     def restart_broker(self) -> None:
-        self.world.broker.kill()
-        self.world.supervise(self.chance.uniform(0, 1))
-        self.world.broker.start()
+        """One of them; where there are several, the others go on without it for a while."""
+        broker = self.chance.choice(self.world.brokers)
+        broker.kill()
+        self.world.supervise(self.chance.uniform(0, 1 if len(self.world.brokers) == 1 else 6))
+        broker.start()
 
     def restart_redis(self) -> None:
         """With its data, all of it: a reader must not see an older feed."""
@@ -131,13 +133,14 @@ class Faults:
         self.world.redis.start()
 
     def slow_kafka(self) -> None:
-        self.world.kafka_proxy.delay_s = self.chance.uniform(0.02, 0.2)
+        proxy = self.chance.choice(self.world.kafka_proxies)
+        proxy.delay_s = self.chance.uniform(0.02, 0.2)
         self.world.supervise(3)
-        self.world.kafka_proxy.delay_s = 0.0
+        proxy.delay_s = 0.0
 
     def cut_kafka(self) -> None:
         for _ in range(3):
-            self.world.kafka_proxy.cut()
+            self.chance.choice(self.world.kafka_proxies).cut()
             self.world.supervise(self.chance.uniform(0.1, 1))
 
     def disturb_redis(self) -> None:

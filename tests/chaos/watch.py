@@ -15,7 +15,7 @@ from serving.reader import FeedReader
 from wire.names import ACTIVITIES, Namespace
 
 POLL_S = 0.2
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 GAP_S_MIN = 1.5
 """Workers tell the group their position once a second: a gap below this is none."""
 
@@ -39,6 +39,7 @@ class GapWatch(threading.Thread):
     def __init__(self, bootstrap: str, names: Namespace, partitions: int) -> None:
         super().__init__(name="gaps", daemon=True)
         self.gaps: list[Gap] = []
+        self.looks = 0
         self._ending = threading.Event()
         self._partitions = [TopicPartition(ACTIVITIES, p) for p in range(partitions)]
         self._consumer: Any = Consumer(
@@ -61,6 +62,7 @@ class GapWatch(threading.Thread):
             except KafkaException:
                 continue
             now = time.monotonic()
+            self.looks += 1
             for place, end in zip(found, ends, strict=True):
                 position, since = last.get(place.partition, (place.offset, now))
                 if place.offset != position or place.offset >= end:

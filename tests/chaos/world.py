@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.chaos.proxy import Proxy
 from tests.integration.job import Job, Worker
+from tests.kafka_cluster import start_cluster
 from tests.services import Kafka, Redis, free_port, start_kafka, start_redis
 from wire.names import Namespace
 
@@ -42,28 +43,28 @@ class World:
     """Everything is ended with `close`. `restarts`: exit codes of workers that ended by themselves."""
 
     directory: Path
-    broker: Kafka
+    brokers: list[Kafka]
     redis: Redis
-    kafka_proxy: Proxy
+    kafka_proxies: list[Proxy]
     redis_proxy: Proxy
     job: Job
     slots: list[Slot]
     restarts: Counter[int] = field(default_factory=Counter)
 
     @classmethod
-    def start(cls, directory: Path, namespace: str = "chaos") -> World:
-        """Servers, proxies, topics; no worker yet."""
-        port, outside = free_port(), free_port()
-        advertised = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{outside}"}
-        kafka_proxy = Proxy(port, outside)  # first: the broker talks to itself through it
-        broker = start_kafka(directory / "kafka", port, properties=advertised)
+    def start(cls, directory: Path, brokers: int = 1) -> World:
+        """Servers, proxies, topics; no worker yet. One broker, or three with replication 3."""
+        ports, outside = [free_port() for _ in range(brokers)], [free_port() for _ in range(brokers)]
+        kafka_proxies = list(map(Proxy, ports, outside))  # first: brokers talk to each other through them
+        started = _brokers(directory, ports, outside)
         redis = start_redis(directory / "redis")
         redis_proxy = Proxy(redis.port)
         url = f"redis://127.0.0.1:{redis_proxy.port}/0"
-        job = Job(f"127.0.0.1:{outside}", url, directory, namespace, dict(SETTINGS))
-        job.create_topics(PARTITIONS)
+        servers = ",".join(f"127.0.0.1:{port}" for port in outside)
+        job = Job(servers, url, directory, "chaos", dict(SETTINGS))
+        job.create_topics(PARTITIONS, brokers)
         slots = [Slot(directory / f"data-{n}") for n in range(WORKERS)]
-        return cls(directory, broker, redis, kafka_proxy, redis_proxy, job, slots)
+        return cls(directory, started, redis, kafka_proxies, redis_proxy, job, slots)
 
     @property
     def names(self) -> Namespace:
@@ -112,10 +113,17 @@ class World:
         for worker in self.job.workers:
             if worker.process.poll() is None:
                 worker.kill()
-        for server in (self.broker, self.redis):
+        for server in (*self.brokers, self.redis):
             server.kill()
-        for proxy in (self.kafka_proxy, self.redis_proxy):
+        for proxy in (*self.kafka_proxies, self.redis_proxy):
             proxy.stop()
+
+
+def _brokers(directory: Path, ports: list[int], outside: list[int]) -> list[Kafka]:
+    if len(ports) > 1:
+        return start_cluster(directory / "kafka", ports, outside)
+    advertised = {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{outside[0]}"}
+    return [start_kafka(directory / "kafka", ports[0], properties=advertised)]
 
 
 def disks_can_be_mounted(directory: Path) -> bool:

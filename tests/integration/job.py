@@ -95,9 +95,9 @@ class Job:
     def kafka(self) -> KafkaSettings:
         return KafkaSettings(KAFKA_BOOTSTRAP_SERVERS=self.bootstrap)  # type: ignore[call-arg]
 
-    def create_topics(self, partitions: int) -> None:
+    def create_topics(self, partitions: int, replication: int = 1) -> None:
         admin = TopicsAdmin(self.kafka, self.names)
-        admin.create(partitions, 1)
+        admin.create(partitions, replication)
         admin.keep_all("feedrank.activities")
         admin.keep_all("feedrank.items")
 
@@ -194,6 +194,15 @@ class Job:
         finally:
             consumer.close()
         return found
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The end of each partition."""
+        consumer = Consumer(self.kafka.confluent() | {"group.id": f"test-{self.namespace}"})
+        try:
+            parts = consumer.list_topics(topic).topics[topic].partitions
+            return {p: consumer.get_watermark_offsets(TopicPartition(topic, p))[1] for p in parts}
+        finally:
+            consumer.close()
 
     def position(self, partition: int) -> dict[str, int]:
         """The position record of a shard of activities."""
