@@ -19,6 +19,9 @@ I64 = NDArray[np.int64]
 LIFT_MIN = GRID * GRID // 4
 """A quarter of a doubling: less is not worth a word."""
 
+ROWS_MAX = 64
+"""Features that have words; a lift, below 2^41 in size, times this is exact."""
+
 EXPLORED = "shown to find out whether you like it"
 SOURCE_WHY = {
     "in_network": "you follow the author",
@@ -45,8 +48,11 @@ class Explainer:
         ]
         told = [(row, weight, f) for row, weight, f in told if weight]
         self.rows = np.array([row for row, _, _ in told], np.int64)
-        self._weights = np.array([weight for _, weight, _ in told], np.float64)[:, None]
-        self._usual = np.array([f.reason.usual for _, _, f in told if f.reason], np.float64)[:, None]
+        weight = np.array([weight for _, weight, _ in told], np.float64)[:, None]
+        usual = np.array([f.reason.usual for _, _, f in told if f.reason], np.float64)[:, None]
+        earlier = ROWS_MAX - 1 - np.arange(len(told))[:, None]
+        self._per_feature = weight * ROWS_MAX
+        self._offset = earlier - usual * weight * ROWS_MAX
         self._words = ["", *(f.reason.words for _, _, f in told if f.reason)]
 
     @cached_property
@@ -57,13 +63,14 @@ class Explainer:
         """int64[n] of n entries: their masks of sources, which were explored, and float64[R, n] of the
         features in `rows`."""
         source = np.where(explored, len(SOURCE_NAMES), first_source(sources))
-        first, second = np.zeros(len(source), np.int64), np.zeros(len(source), np.int64)
-        if len(self.rows):
-            lifts = (features - self._usual) * self._weights
-            first = self._strongest(lifts)
-            lifts[np.maximum(first - 1, 0), np.arange(len(source))] = 0.0
-            second = self._strongest(lifts)
-        return (source * self._base + first) * self._base + second
+        if not len(self.rows):
+            return source * self._base * self._base
+        # the lift and then the earlier feature, in one whole number below 2^53
+        keys = features * self._per_feature
+        keys += self._offset
+        first = self._strongest(keys)
+        keys[np.maximum(first - 1, 0), np.arange(len(source))] = 0.0
+        return (source * self._base + first) * self._base + self._strongest(keys)
 
     def code_of_source(self, source: int) -> int:
         """The code of an item that only its source explains."""
@@ -81,11 +88,12 @@ class Explainer:
         return found
 
     @staticmethod
-    def _strongest(lifts: F64) -> I64:
+    def _strongest(keys: F64) -> I64:
         """int64[n]: 1 + the row of each column's greatest lift, 0 where that is too small."""
-        best = lifts.argmax(axis=0)
-        enough = np.take_along_axis(lifts, best[None], axis=0)[0] >= LIFT_MIN
-        return np.where(enough, best + 1, 0)
+        best = keys.max(axis=0)
+        best *= best >= LIFT_MIN * ROWS_MAX
+        place: I64 = best.astype(np.int64) & (ROWS_MAX - 1)
+        return np.where(best > 0, ROWS_MAX - place, 0)
 
 
 def first_source(sources: NDArray[np.uint16]) -> I64:

@@ -16,6 +16,9 @@ LOAD_PERCENT_MAX = 60
 LOAD_PERCENT_FAST = 25
 """For indexes asked thousands of keys per feed: a third of the time for two to three times the bytes."""
 CAPACITY_MIN = 16
+PROBED_ALONE_MAX = 2
+"""The last few keys of many are looked for one by one: a step of all of them costs as much as this."""
+
 SLOT_MAX = (1 << 31) - 3
 
 _MIX = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: spreads keys of which only some bits vary
@@ -55,10 +58,22 @@ class HashIndex:
     def get(self, keys: ArrayLike) -> I32:
         """int32[k]: the slot of each of k keys, -1 where it is missing."""
         keys_ = np.asarray(keys, np.uint64)
-        at, found = self._probe(keys_)
+        at = self._home(keys_)
         slots: I32 = self._slots.take(at)
+        found = self._keys.take(at) == keys_
+        todo = (found < (slots != _EMPTY)).nonzero()[0]  # an empty place ends the search, whatever its key
         slots *= found
         slots -= 1
+        at, keys_ = at.take(todo), keys_.take(todo)
+        while todo.size > PROBED_ALONE_MAX:
+            at = (at + 1) & self._mask
+            held = self._slots.take(at)
+            found = self._keys.take(at) == keys_
+            slots[todo] = held * found - 1
+            on = (found < (held != _EMPTY)).nonzero()[0]
+            todo, at, keys_ = todo.take(on), at.take(on), keys_.take(on)
+        for place, key in zip(todo.tolist(), keys_.tolist(), strict=True):
+            slots[place] = self.get_one(key)
         return slots
 
     def get_one(self, key: int) -> int:
@@ -124,7 +139,7 @@ class HashIndex:
         return capacity
 
     def _home(self, keys: U64) -> I64:
-        return ((keys * np.uint64(_MIX)) >> np.uint64(self._shift)).astype(np.int64)
+        return ((keys * np.uint64(_MIX)) >> np.uint64(self._shift)).view(np.int64)
 
     def _find(self, keys: U64) -> I64:
         """int64[k]: where each key stands in the arrays, -1 for a missing one."""

@@ -70,7 +70,7 @@ class ItemIndex(ItemColumns):
         self.waiting = Waiting()
         self.lists = Lists()
         self.evicted = 0
-        self._index = HashIndex(reserve=items_max + self._slack)
+        self._index = HashIndex()
 
     @property
     def author_fp(self) -> U64:

@@ -50,7 +50,7 @@ class Postings:
         self._windows: list[_Window | None] = []
         self._thin: set[int] = set()
         self._index = HashIndex(reserve, LOAD_PERCENT_FAST)
-        self._first_alike = HashIndex(reserve)
+        self._first_alike = HashIndex(reserve, LOAD_PERCENT_FAST)
         self._next_alike: I32 = np.full(max(64, reserve), -1, np.int32)
         self._numbers: I32 = np.zeros(max(64, reserve) + 1, np.int32)
         self.slots = Slots()

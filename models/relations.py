@@ -36,7 +36,7 @@ def relation_hits(scene: Scene, mark: int) -> Bools:
 def keyword_hits(scene: Scene, alive: Bools) -> Bools:
     """bool[U, C]: the title has a word that the user muted or blocked. Others cost nothing."""
     hits = np.zeros(scene.shape, np.bool_)
-    muted, blocked = scene.graph.edges("mutes", KIND_KEYWORD), scene.graph.edges("blocks", KIND_KEYWORD)
+    muted, blocked = scene.lookups.edges("mutes", KIND_KEYWORD), scene.lookups.edges("blocks", KIND_KEYWORD)
     by_user: dict[int, set[int]] = {}
     for edges in (muted, blocked):
         for user, word in zip(edges.user.tolist(), edges.fp48.tolist(), strict=True):
@@ -54,5 +54,5 @@ def marked_hidden(scene: Scene) -> Bools:
     """bool[U, C]: a negative action on the item stands in the ring, and no later undo withdrew it."""
     user, fp = scene.interests.standing(Role.NEGATIVE)
     hits = np.zeros(scene.shape, np.bool_)
-    hits.reshape(-1)[Pairs(user, fp & FP32).find(scene.item_pair)[0]] = True
+    hits.reshape(-1)[Pairs(scene.shape[0], user, fp & FP32).find(scene.asked)[0]] = True
     return hits

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.features.scene import Scene
 from models.features.ties import BLOCKED, MUTED
-from models.order import order, placed, places, run_places
+from models.order import PLACE_BITS, order, placed, places, run_places
 from models.policy import Policy
 from models.relations import actor_is_author, keyword_hits, marked_hidden, relation_hits
 from models.score import SCORE_MAX
@@ -141,15 +141,22 @@ class Duplicate:
         titles = scene.index.title_fp.take(scene.at)
         texts = (titles ^ scene.author.astype(np.uint64) * _MIX).view(np.int64) >> 13 & _GROUP_MAX
         texts[~field.alive | (titles == 0)] = -1
-        ordered = np.sort(texts, axis=1)
-        twice = ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)).any(axis=1)
-        rows = np.flatnonzero(twice)
-        if len(rows):
-            best = places(order(field.score[rows], scene.tie[rows], field.alive[rows]))
-            unlike = _GROUP_MAX + 1 + np.arange(texts.shape[1])
-            group = np.where(texts[rows] < 0, unlike, texts[rows])
-            repeated = run_places(np.take_along_axis(group, best, axis=1)) > 0
-            dropped[rows[:, None], best] = repeated
+        texts <<= PLACE_BITS
+        texts |= np.arange(texts.shape[1])
+        texts.sort(axis=1)
+        run = texts >> PLACE_BITS
+        twice = (run[:, 1:] == run[:, :-1]) & (run[:, 1:] >= 0)
+        if twice.any():
+            alike = np.zeros(texts.shape, np.bool_)
+            alike[:, 1:] = twice
+            alike[:, :-1] |= twice
+            user, at = alike.nonzero()
+            place = texts[user, at] & ((1 << PLACE_BITS) - 1)
+            flat = user * texts.shape[1] + place
+            # worse ones first, so that the best of each group is the last
+            by = np.lexsort((-scene.tie.take(flat), field.score.take(flat), run[user, at], user))
+            user, group, flat = user[by], run[user, at][by], flat[by]
+            dropped.reshape(-1)[flat[:-1]] = (user[1:] == user[:-1]) & (group[1:] == group[:-1])
         return dropped
 
 
@@ -217,12 +224,16 @@ class Ruled:
 def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64) -> Ruled:
     """Apply the rules `names` (in the order of DROPS and CHANGES); `score` is not changed."""
     field = Field(scene, policy, scene.real.copy(), score)
-    dropped: dict[str, I64] = {}
-    for drop in DROPS:
-        if drop.name in names:
-            hit = drop.drops(field) & field.alive
-            dropped[drop.name] = np.count_nonzero(hit, axis=1)
-            field.alive ^= hit
+    rule = np.zeros(scene.shape, np.uint8)
+    named = [drop for drop in DROPS if drop.name in names]
+    for number, drop in enumerate(named, 1):
+        hit = drop.drops(field) & field.alive
+        field.alive ^= hit
+        rule |= hit.view(np.uint8) * np.uint8(number)
+    users, width = len(rule), len(named) + 1
+    cells = rule + (np.arange(users) * width)[:, None]
+    counts = np.bincount(cells.reshape(-1), minlength=users * width).reshape(users, width)
+    dropped = {drop.name: counts[:, number] for number, drop in enumerate(named, 1)}
     changed = np.zeros(scene.shape, np.uint8)
     for bit, change in enumerate(CHANGES):
         if change.name in names:

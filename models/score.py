@@ -68,12 +68,12 @@ class RateLift:
         return exp2_rate(features.weighted(self._weights))
 
 
-def _rates() -> NDArray[np.int32]:
-    """int32[102,401]: floor(EXP2[k] * 2^(e - 6) + 1/2) for y = 4096 e + k = -102,400 .. 0."""
+def _rates() -> F64:
+    """float64[102,401]: floor(EXP2[k] * 2^(e - 6) + 1/2) for y = 4096 e + k = -102,400 .. 0."""
     y = np.arange(EXPONENT_MIN, 1)
     shift = EXP2_BITS - RATE_BITS - (y >> GRID_BITS)
     rates: NDArray[np.int64] = (EXP2[y & (GRID - 1)] + (np.int64(1) << (shift - 1))) >> shift
-    return rates.astype(np.int32)
+    return rates.astype(np.float64)
 
 
 _RATES = _rates()
@@ -85,7 +85,5 @@ def exp2_rate(y: F64) -> F64:
     >>> exp2_rate(np.array([0.0, -4096.0, 99.0, -999999.0])).tolist()
     [16777216.0, 8388608.0, 16777216.0, 1.0]
     """
-    whole = np.floor(y)
-    np.clip(whole, EXPONENT_MIN, 0.0, out=whole)
-    whole -= EXPONENT_MIN
-    return _RATES.take(whole.astype(np.int64)).astype(np.float64)
+    whole = (y - EXPONENT_MIN).astype(np.int64)  # what is below 0, cut towards it, is clipped to 0 below
+    return _RATES.take(whole, mode="clip")

@@ -23,23 +23,28 @@ class Embedding:
     name, bit = "embedding", 1
 
     def propose(self, query: Query, reach: int) -> I32:
-        depth, (user, place) = query.limits.cell_items, np.nonzero(query.topics >= 0)
+        depth, (user, place) = query.limits.cell_items, (query.topics >= 0).nonzero()
         cells = query.index.cells(depth)
         cell = cells.of(query.topics[user, place].tolist())
         interest = quantised(query.users.merged["embedding"])
-        dots = np.zeros((len(query), USER_TOPICS_MAX, depth), np.float32)
+        dots = np.empty((len(cell), depth), np.float32)
         # whole numbers below 2^24: the same in any order of summation
-        for u, p, c in zip(user.tolist(), place.tolist(), cell, strict=True):
-            np.dot(cells.embedding[c], interest[u], out=dots[u, p])
-        items = np.full(dots.shape, -1, np.int32)
-        items[user, place] = cells.items[cell]
-        keys = (dots.astype(np.int64) + _DOT_BIAS) << _POSITION_BITS
-        keys |= _POSITION - (np.arange(depth) * USER_TOPICS_MAX + np.arange(USER_TOPICS_MAX)[:, None])
-        keys[items < 0] = -1
+        for out, u, c in zip(dots, user.tolist(), cell, strict=True):
+            np.dot(cells.embedding[c], interest[u], out=out)
+        items = cells.items.take(cell, axis=0)
+        found = dots.astype(np.int64)
+        found += _DOT_BIAS
+        found <<= _POSITION_BITS
+        found |= _POSITION - (np.arange(depth) * USER_TOPICS_MAX + place[:, None])
+        found[items < 0] = -1
+        keys = np.full((len(query), USER_TOPICS_MAX, depth), -1)
+        keys[user, place] = found
         best = largest(keys.reshape(len(query), -1), reach)
         column, topic = np.divmod(_POSITION - (best & _POSITION), USER_TOPICS_MAX)
-        row, some = np.arange(len(query))[:, None], best >= 0
-        return np.where(some, items[row, topic, np.where(some, column, 0)], np.int32(-1))
+        row = np.zeros((len(query), USER_TOPICS_MAX), np.int64)
+        row[user, place] = np.arange(len(cell)) * depth
+        at = row.take(topic + np.arange(len(query))[:, None] * USER_TOPICS_MAX, mode="clip") + column
+        return np.where(best >= 0, items.take(at, mode="clip") if len(cell) else -1, np.int32(-1))
 
 
 def quantised(interest: I16) -> F32:

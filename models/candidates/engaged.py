@@ -13,7 +13,6 @@ from models.verbs import Role
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
 
 SOCIAL_SCAN_MAX = 500
 ITEM_SEEDS_MAX = 4
@@ -26,7 +25,7 @@ class SocialProof:
 
     def propose(self, query: Query, reach: int) -> I32:
         table = query.index.lists.engagers
-        user, fp48, _ = query.edges.followees
+        user, fp48, _ = query.lookups.followees
         ranks = table.of(fp48)
         known = ranks[:, 0] != NO_RANK
         found = np.bincount(user[known], minlength=len(query))
@@ -43,8 +42,7 @@ class ItemToItem:
     name, bit = "item_to_item", 2
 
     def propose(self, query: Query, reach: int) -> I32:
-        table, seeds = query.index.lists.engagers, recent_strong(query)
-        slots = query.index.lookup(seeds.ravel()).reshape(seeds.shape)
+        table, slots = query.index.lists.engagers, recent_strong(query)
         engagers = query.index.derived["engagers"][np.maximum(slots, 0)] >> np.uint64(16)
         other = engagers != low48(query.users.fp)[:, None, None]
         seed_user, seed, place = np.nonzero((engagers != 0) & (slots >= 0)[:, :, None] & other)
@@ -68,22 +66,25 @@ def pool_items(pool: I32, ranks: I32) -> I32:
     return np.where(ranks >= 0, pool[np.maximum(ranks, 0)], np.int32(-1))
 
 
-def recent_strong(query: Query) -> U64:
-    """uint64[U, 4]: fps of the last ITEM_SEEDS_MAX distinct items of strong verbs in the ring, newest first,
-    without those that a later undo withdrew; 0 = fewer."""
-    rows = query.users.rows
+def recent_strong(query: Query) -> I64:
+    """int64[U, 4]: the last ITEM_SEEDS_MAX distinct items of strong verbs in the ring, newest first, without
+    those that a later undo withdrew; -1 = fewer, or not live."""
+    rows, users = query.users.rows, np.arange(len(query))[:, None]
     number = rows["engaged"].astype(np.int64)[:, None] - 1 - np.arange(RING)
-    fp = np.take_along_axis(rows["ring_fp"], number % RING, axis=1)
-    act = np.take_along_axis(rows["ring_act"], number % RING, axis=1)
+    at = users, number % RING
+    fp, act = rows["ring_fp"][at], rows["ring_act"][at]
     roles = np.zeros(VERB_BITS + 1, np.int8)
     roles[: len(query.verbs)] = query.verbs.role
-    undo, strong = (act & UNDO_BIT) != 0, roles[act & VERB_BITS] == Role.STRONG
+    undo, strong = (act & UNDO_BIT) != 0, roles.take(act & VERB_BITS) == Role.STRONG
     settles = strong | undo
     same = (fp[:, :, None] == fp[:, None, :]) & settles[:, None, :]
-    newer = np.tri(RING, k=-1, dtype=np.bool_)  # [k, j]: j is newer than k
-    seed = strong & ~undo & (number >= 0) & ~(same & newer).any(axis=2)
-    place = np.cumsum(seed, axis=1) - 1
-    out = np.zeros((len(query), ITEM_SEEDS_MAX), np.uint64)
-    user, k = np.nonzero(seed & (place < ITEM_SEEDS_MAX))
-    out[user, place[user, k]] = fp[user, k]
+    seed = strong & ~undo & (number >= 0) & ~(same & _NEWER).any(axis=2)
+    place = seed.cumsum(axis=1) - 1
+    out = np.full((len(query), ITEM_SEEDS_MAX), -1)
+    user, k = (seed & (place < ITEM_SEEDS_MAX)).nonzero()
+    out[user, place[user, k]] = query.lookups.ring_slots[at][user, k]
     return out
+
+
+_NEWER = np.tri(RING, k=-1, dtype=np.bool_)
+"""[k, j]: entry j is newer than k."""

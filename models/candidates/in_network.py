@@ -35,25 +35,25 @@ class InNetwork:
 
     def propose(self, query: Query, reach: int) -> I32:
         author, count = _followees(query)
-        each = np.clip(
-            IN_NETWORK_SCAN_MAX // np.maximum(count, 1), ITEMS_PER_FOLLOWEE_MIN, ITEMS_PER_FOLLOWEE_MAX
-        )
-        known, columns = author >= 0, np.arange(each.max(initial=0, where=count > 0))
-        keys = query.index.by_author.newest_ms[np.maximum(author, 0), : len(columns)]
+        each = IN_NETWORK_SCAN_MAX // np.maximum(count, 1)
+        each = np.minimum(np.maximum(each, ITEMS_PER_FOLLOWEE_MIN), ITEMS_PER_FOLLOWEE_MAX)
+        columns = np.arange(each.max(initial=0, where=count > 0))
+        groups = query.index.by_author
+        at = author * np.int64(groups.newest.shape[1])
+        keys = groups.newest_ms.take(np.maximum(at, 0)[:, :, None] + columns)
         if not self.by_time:
             keys += _boost_ms(query, author)[:, :, None]
         keys <<= _POSITION_BITS
         keys |= _POSITION - (np.arange(author.shape[1])[:, None] * ITEMS_PER_FOLLOWEE_MAX + columns)
-        keys[~known] = -1
+        keys[author < 0] = -1
         if each.min() < len(columns):
             keys[np.broadcast_to(columns >= each[:, None, None], keys.shape)] = -1
         best = largest(keys.reshape(len(query), -1), reach)
         place, column = np.divmod(_POSITION - (best & _POSITION), ITEMS_PER_FOLLOWEE_MAX)
         some = best >= 0
-        place[~some] = column[~some] = 0
-        who = author.ravel().take(place + np.arange(len(query))[:, None] * author.shape[1])
-        newest = query.index.by_author.newest
-        return np.where(some, newest.ravel().take(who * newest.shape[1] + column), np.int32(-1))
+        place *= some
+        place += np.arange(len(query))[:, None] * author.shape[1]
+        return np.where(some, groups.newest.take(at.take(place) + column, mode="clip"), np.int32(-1))
 
 
 class Following(InNetwork):
@@ -65,9 +65,9 @@ class Following(InNetwork):
 def _followees(query: Query) -> tuple[I32, I64]:
     """The followees with live items, at most FOLLOWEES_MAX each: authors int32[U, F] (-1 after the last, in
     the order of the edges), and how many int64[U]."""
-    user, _, author = query.edges.followees
-    known = author >= 0
-    authors, count = padded(user[known], author[known], len(query))
+    user, _, author = query.lookups.followees
+    known = (author >= 0).nonzero()[0]
+    authors, count = padded(user.take(known), author.take(known), len(query))
     if count.max(initial=0) > FOLLOWEES_MAX:
         newest_ms = np.where(authors >= 0, query.index.by_author.newest_ms[authors, 0], NONE_MS)
         order = np.lexsort((-newest_ms, -_affinity(query, authors), authors < 0), axis=1)[:, :FOLLOWEES_MAX]
@@ -83,12 +83,9 @@ def _boost_ms(query: Query, authors: I32) -> I64:
 
 def _affinity(query: Query, authors: I32) -> I64:
     """int64[U, F]: positive minus negative affinity of each user for their authors, 0 where there is none."""
-    rows, out = query.users.merged, np.zeros(authors.shape, np.int64)
-    fp32 = query.index.author_fp.take(authors, mode="clip").astype(np.uint32)
-    held = rows["author_fp"]
-    same = np.flatnonzero(
-        (held[:, :, None] == fp32[:, None, :]).ravel()
-    )  # the long axis last: six times faster
-    user, entry, place = np.unravel_index(same, (*held.shape, fp32.shape[1]))
-    out[user, place] = rows["author_pos"][user, entry].astype(np.int64) - rows["author_neg"][user, entry]
-    return out
+    rows, (user, place, author) = query.users.merged, query.lookups.liked
+    net = rows["author_pos"].astype(np.int64) - rows["author_neg"]
+    own, theirs = query.index.by_author.numbered(author, author, authors)
+    table = np.zeros((len(query), len(author) + 1), np.int64)
+    table[user, own] = net[user, place]
+    return table.take(theirs + np.arange(len(query))[:, None] * table.shape[1])

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.edges import SliceGraph
-from models.fingerprint import FP48, fp64
+from models.fingerprint import FP32, FP48, fp64
 from models.graph import KIND_TOPIC, GraphRow
 from models.item_index import ItemIndex
+from models.lookups import Edges, Lookups
 from models.verbs import VerbTable
 
 I32 = NDArray[np.int32]
@@ -25,7 +25,7 @@ USERS_MAX = 16
 FOLLOWEES_MAX = 1_000
 ITEMS_PER_FOLLOWEE_MAX = 20
 ITEMS_PER_FOLLOWEE_MIN = 2
-IN_NETWORK_SCAN_MAX = 2_000
+IN_NETWORK_SCAN_MAX = 1_000
 CELL_SCAN_MAX = 4_000
 USER_TOPICS_MAX = 4
 TOPIC_FOLLOW_WEIGHT = 16 * 256
@@ -115,9 +115,9 @@ class Query:
         return len(self.users.fp)
 
     @cached_property
-    def edges(self) -> SliceGraph:
-        """Whom and what the users follow, mute and block."""
-        return SliceGraph(self.users.graph, self.index.by_author)
+    def lookups(self) -> Lookups:
+        """What the users have to do with the index."""
+        return Lookups(self.users, self.index)
 
     @cached_property
     def topics(self) -> I32:
@@ -129,12 +129,12 @@ class Query:
         rows = self.users.merged
         fp32 = rows["topic_fp"].astype(np.int64)
         weight = rows["topic_pos"].astype(np.int64) - rows["topic_neg"]
-        fp32, weight = _with_followed(fp32, weight, self.users.graph)
+        fp32, weight = _with_followed(fp32, weight, self.lookups.edges("follows", KIND_TOPIC))
         number = self.index.by_topic.get(fp32.ravel().astype(np.uint64)).reshape(fp32.shape)
         keys = np.where((weight > 0) & (number >= 0), (weight << 32) | (_FP32 - fp32), -1)
-        order = np.argsort(-keys, axis=1)[:, :USER_TOPICS_MAX]
-        liked = np.take_along_axis(keys, order, axis=1) >= 0
-        return np.where(liked, np.take_along_axis(number, order, axis=1), np.int32(-1))
+        order = (-keys).argsort(axis=1)[:, :USER_TOPICS_MAX]
+        order += np.arange(len(keys))[:, None] * keys.shape[1]
+        return np.where(keys.take(order) >= 0, number.take(order), np.int32(-1))
 
 
 def padded(user: I64, values: I32, users: int) -> tuple[I32, I64]:
@@ -146,23 +146,19 @@ def padded(user: I64, values: I32, users: int) -> tuple[I32, I64]:
     return rows, count
 
 
-def _with_followed(fp32: I64, weight: I64, graph: Sequence[GraphRow]) -> tuple[I64, I64]:
+def _with_followed(fp32: I64, weight: I64, followed: Edges) -> tuple[I64, I64]:
     """Add the weight of followed topics, in columns of their own where the row does not have the topic."""
-    new: list[tuple[int, int]] = []
-    for user, row in enumerate(graph):
-        if not row.follow_kinds.any():
-            continue
-        for edge in row.follows[row.follow_kinds == KIND_TOPIC].tolist():
-            topic = edge >> 16 & _FP32
-            at = np.flatnonzero(fp32[user] == topic)
-            weight[user, at] += TOPIC_FOLLOW_WEIGHT
-            if not len(at):
-                new.append((user, topic))
-    if not new:
+    user, topic = followed.user, (followed.fp48 & FP32).astype(np.int64)
+    if not len(user):
         return fp32, weight
-    more = np.zeros((2, len(fp32), len(new)), np.int64)
-    for column, (user, topic) in enumerate(new):
-        more[:, user, column] = topic, TOPIC_FOLLOW_WEIGHT
+    edge, at = (fp32.take(user, axis=0) == topic[:, None]).nonzero()
+    np.add.at(weight, (user[edge], at), TOPIC_FOLLOW_WEIGHT)
+    new = np.ones(len(user), np.bool_)
+    new[edge] = False
+    column = new.nonzero()[0]
+    more = np.zeros((2, len(fp32), len(column)), np.int64)
+    more[0, user[column], np.arange(len(column))] = topic[column]
+    more[1, user[column], np.arange(len(column))] = TOPIC_FOLLOW_WEIGHT
     return np.hstack([fp32, more[0]]), np.hstack([weight, more[1]])
 
 

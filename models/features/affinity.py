@@ -95,4 +95,4 @@ def item_engaged(scene: Scene, out: F64) -> None:
     """1 where the last 16 engagements hold a strong one with this very item that was not withdrawn."""
     user, fp = scene.interests.standing(Role.STRONG)
     out[...] = 0.0
-    out.reshape(-1)[Pairs(user, fp & FP32).find(scene.item_pair)[0]] = GRID
+    out.reshape(-1)[Pairs(scene.shape[0], user, fp & FP32).find(scene.asked)[0]] = GRID

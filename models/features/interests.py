@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.whole import direction, log2_whole
-from models.fingerprint import FP32
 from models.merge import AFFINITY_UNIT, HOUR_S, RING, UNDO_BIT, VERB_BITS
 from models.tables import DECAY_NEGATIVE, DECAY_POSITIVE, GRID, decay, exp2_fixed
+from models.user_row import AUTHORS_MAX, TOPICS_MAX
 from models.verbs import Role
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Bools = NDArray[np.bool_]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -73,29 +74,19 @@ class Interests:
 
     def standing(self, role: Role) -> tuple[I64, U64]:
         """User int64[k] and item fp uint64[k] of the ring's entries of a role that no later undo withdrew."""
-        ring = self.ring
-        mine = ring.role == role
-        entries = mine & ~ring.undo
-        if (mine & ring.undo).any():
-            same = ring.fp[:, :, None] == ring.fp[:, None, :]
-            later = ring.number[:, None, :] > ring.number[:, :, None]
-            entries &= ~(same & later & (mine & ring.undo)[:, None, :]).any(axis=2)
-        user, place = np.nonzero(entries)
-        return user, ring.fp[user, place]
+        user, place = (self._standing & (self.ring.role == role)).nonzero()
+        return user, self.ring.fp[user, place]
 
     @cached_property
-    def authors(self) -> tuple[I64, U64, F64]:
-        """User int64[k] and author's fp32 uint64[k], and float64[5, k]: what each is worth, by VALUES."""
-        user, place = self.known_entries
-        number = self.scene.index.author[self.ring_slots[user, place]]
-        recent = (user << 32) | (self.scene.index.author_fp[number] & FP32).astype(np.int64)
-        held_user, held_place = np.nonzero(self.rows["author_fp"])
-        held = (held_user << 32) | self.rows["author_fp"][held_user, held_place].astype(np.int64)
-        keys, cell = np.unique(np.concatenate([held, recent]), return_inverse=True)
-        values = np.zeros((len(VALUES), len(keys)))
-        values[:3, cell[: len(held)]] = self.long("author")[:, held_user, held_place]
-        values[3:] = self.short(cell[len(held) :], user, place, len(keys))
-        return keys >> 32, (keys & int(FP32)).astype(np.uint64), values
+    def _standing(self) -> Bools:
+        """bool[U, 16]: entries that no later undo of their role withdrew."""
+        ring = self.ring
+        if not ring.undo.any():
+            return np.ones(ring.undo.shape, np.bool_)
+        same = (ring.fp[:, :, None] == ring.fp[:, None, :]) & (ring.role[:, :, None] == ring.role[:, None, :])
+        later = ring.number[:, None, :] > ring.number[:, :, None]
+        withdrawn: Bools = (same & later & ring.undo[:, None, :]).any(axis=2)
+        return ~(ring.undo | withdrawn)
 
     @cached_property
     def long_direction(self) -> F32:
@@ -114,8 +105,7 @@ class Interests:
     @cached_property
     def ring_slots(self) -> I64:
         """int64[U, 16]: items of the ring in the index, -1 = unknown."""
-        slots = self.scene.index.lookup(self.ring.fp.ravel()).astype(np.int64)
-        return np.where(self.ring.role >= 0, slots.reshape(self.ring.fp.shape), -1)
+        return np.where(self.ring.role >= 0, self.scene.lookups.ring_slots, -1)
 
     @cached_property
     def known_entries(self) -> tuple[I64, I64]:
@@ -123,25 +113,40 @@ class Interests:
         user, place = np.nonzero(self.ring_slots >= 0)
         return user, place
 
-    def short(self, cell: I64, user: I64, place: I64, cells: int) -> F64:
+    def short(self, cell: I64 | I32, user: I64, place: I64, cells: int) -> F64:
         """float64[2, cells]: log2(1 + sum) of the ring's weights for and against; `cell` of (user, place)."""
         weight = self.ring.weight[user, place].astype(np.float64)
         liked = self.ring.liked[user, place]
-        sums = np.zeros((2, cells))
-        if len(cell):
-            sums[0] = np.bincount(cell, np.where(liked, weight, 0.0), cells)
-            sums[1] = np.bincount(cell, np.where(liked, 0.0, -weight), cells)
+        sums = np.empty((2, cells))
+        sums[0] = np.bincount(cell, weight * liked, cells)
+        sums[1] = np.bincount(cell, weight * liked - weight, cells)
         np.maximum(sums, 0.0, out=sums)
-        return log2_whole(sums + GRID) - log2_whole(np.full(1, float(GRID)))
+        sums += GRID
+        return log2_whole(sums) - _LOG_GRID
 
     def long(self, name: str) -> F64:
         """float64[3, U, top]: log2(1 + weight) for and against, and the share of all weight for."""
+        return self._long[:, :, :AUTHORS_MAX] if name == "author" else self._long[:, :, AUTHORS_MAX:]
+
+    @cached_property
+    def _long(self) -> F64:
+        """float64[3, U, 24 + 16]: of authors and of topics."""
         rows = self.rows
         hours = np.maximum(self.as_of_s - rows["merged_s"].astype(np.int64), 0)[:, None] // HOUR_S
-        pos = decay(rows[name + "_pos"].astype(np.int64), hours, DECAY_POSITIVE).astype(np.float64)
-        neg = decay(rows[name + "_neg"].astype(np.int64), hours, DECAY_NEGATIVE).astype(np.float64)
-        unit = log2_whole(np.full(1, float(AFFINITY_UNIT)))
-        share = np.floor(pos * GRID / np.maximum(pos.sum(axis=1, keepdims=True), 1))
-        return np.stack(
-            [log2_whole(pos + AFFINITY_UNIT) - unit, log2_whole(neg + AFFINITY_UNIT) - unit, share]
-        )
+        held = np.empty((2, len(rows), AUTHORS_MAX + TOPICS_MAX), np.int64)
+        for out, side, table in zip(held, ("_pos", "_neg"), (DECAY_POSITIVE, DECAY_NEGATIVE), strict=True):
+            out[:, :AUTHORS_MAX], out[:, AUTHORS_MAX:] = rows["author" + side], rows["topic" + side]
+            out[:] = decay(out, hours, table)
+        values = np.empty((3, *held.shape[1:]))
+        values[:2] = held
+        values[:2] += AFFINITY_UNIT
+        values[:2] = log2_whole(values[:2])
+        values[:2] -= _LOG_UNIT
+        for part in (slice(0, AUTHORS_MAX), slice(AUTHORS_MAX, None)):
+            pos = held[0, :, part]
+            values[2, :, part] = pos * GRID // np.maximum(pos.sum(axis=1, keepdims=True), 1)
+        return values
+
+
+_LOG_GRID = float(log2_whole(np.full(1, float(GRID)))[0])
+_LOG_UNIT = float(log2_whole(np.full(1, float(AFFINITY_UNIT)))[0])

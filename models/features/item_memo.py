@@ -50,21 +50,22 @@ class ItemMemo:
         if seal != self._seal:
             self._seal = seal
             self._current += 1
-        stale = np.flatnonzero(self._seals.take(at) != self._current)
-        if len(stale):
-            slots = np.unique(at.reshape(-1).take(stale))
+        stale = self._seals.take(at) != self._current
+        if stale.any():
+            slots = np.unique(at[stale])
             for start in range(0, len(slots), MEMO_ITEMS_MAX):
                 self._make(slots[start : start + MEMO_ITEMS_MAX])
 
     def plane(self, name: str, at: I64) -> F64:
         """float64 in the shape of `at`: one feature of prepared items."""
-        values: NDArray[np.float32] = self._values[self._of_name[name]]
-        return values.take(at).astype(np.float64)
+        width = self._values.shape[1]
+        values: NDArray[np.float32] = self._values.reshape(-1)
+        return values.take(at * width + self._of_name[name]).astype(np.float64)
 
-    def row(self, row: int, at: I64) -> NDArray[np.float32]:
-        """float32 likewise: the feature FEATURES[row]."""
-        values: NDArray[np.float32] = self._values[self._of_row[row]]
-        return values.take(at)
+    def rows(self, rows: I64, at: I64) -> NDArray[np.float32]:
+        """float32[R, n]: the features FEATURES[rows] of n prepared items."""
+        of_items: NDArray[np.float32] = self._values.take(at, axis=0)
+        return of_items[:, [self._of_row[row] for row in rows.tolist()]].T
 
     def sums(self, weights: Weights) -> F64:
         """float64[H, slots]: weighted sums of prepared items; a new model's are made for all of them."""
@@ -72,7 +73,7 @@ class ItemMemo:
         if found is None:
             found = self._sums[weights] = np.zeros((len(weights), len(self._seals)))
             slots = np.flatnonzero(self._seals == self._current)
-            self._sum(weights, slots, self._values.take(slots, axis=1).astype(np.float64))
+            self._sum(weights, slots, self._values.take(slots, axis=0).T.astype(np.float64))
         return found
 
     def _make(self, slots: I64) -> None:
@@ -80,8 +81,7 @@ class ItemMemo:
         values = np.empty((len(self._of_row), len(slots)))
         for row, out in zip(self._of_row, values, strict=True):
             FEATURES[row].compute(items, out)
-        for kept, made in zip(self._values, values, strict=True):
-            kept[slots] = made
+        self._values[slots] = values.T
         for weights in self._sums:
             self._sum(weights, slots, values)
         self._seals[slots] = self._current
@@ -96,6 +96,6 @@ class ItemMemo:
     def _reserve(self) -> None:
         """Room for all slots of the index; pages cost nothing until they are used."""
         slots = len(self._index.fp)
-        self._values = np.zeros((len(self._of_row), slots), np.float32)
+        self._values = np.zeros((slots, len(self._of_row)), np.float32)
         self._seals = np.zeros(slots, np.int32)
         self._sums = {weights: np.zeros((len(weights), slots)) for weights in self._sums}

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from models.candidates import Candidates
 from models.context import UserBatch
-from models.edges import SliceGraph
 from models.features.interests import Interests
-from models.features.pairs import Pairs, pair_keys
+from models.features.pairs import Asked, Pairs, asked
 from models.features.priors import Totals
 from models.features.ties import FOLLOWED, AuthorTies, TopicTies
 from models.features.whole import floor_div
 from models.fingerprint import FP32
 from models.item_index import ItemIndex
+from models.lookups import Lookups
 from models.order import ties
 from models.tables import GRID
 from models.user_row import D1
@@ -47,7 +47,7 @@ class ItemValues(Protocol):
 class Scene:
     """U users and their candidates as of a time.
 
-    `graph`: the users' edges, where they are put together already. `items`: set by whoever computes features.
+    `lookups`: of the users, where there are some already. `items`: set by whoever computes features.
     """
 
     items: ItemValues
@@ -59,10 +59,10 @@ class Scene:
         index: ItemIndex,
         verbs: VerbTable,
         as_of_ms: int,
-        graph: SliceGraph | None = None,
+        lookups: Lookups | None = None,
     ) -> None:
         self.users, self.index, self.verbs, self.as_of_ms = users, index, verbs, as_of_ms
-        self.graph = graph or SliceGraph(users.graph, index.by_author)
+        self.lookups = lookups or Lookups(users, index)
         self.item, self.sources = candidates.item, candidates.sources
         self.shape: tuple[int, int] = candidates.item.shape[0], candidates.item.shape[1]
         self.real: Bools = candidates.item >= 0
@@ -89,9 +89,9 @@ class Scene:
         return self.index.topics.take(self.at, axis=0)
 
     @cached_property
-    def item_pair(self) -> U64:
-        """uint64[U, C]: (user, fp32 of the item) as pairs."""
-        return pair_keys(self.shape[0], self.fp & FP32)
+    def asked(self) -> Asked:
+        """(user, fp32 of the item) of all candidates."""
+        return asked(np.arange(self.shape[0])[:, None], self.fp & FP32)
 
     @cached_property
     def tie(self) -> I64:
@@ -172,7 +172,7 @@ class Scene:
     @cached_property
     def _seen(self) -> tuple[F64, F64]:
         times, days = np.zeros(self.shape), np.zeros(self.shape)
-        place, which = Pairs.of([e >> np.uint64(32) for e in self.users.seen]).find(self.item_pair)
+        place, which = Pairs.of([e >> np.uint64(32) for e in self.users.seen]).find(self.asked)
         if len(place):
             hit = np.concatenate(self.users.seen).take(which).astype(np.int64)
             shown = hit & 0xFFFF

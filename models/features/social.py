@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.features.definition import Family, Told
-from models.features.pairs import KEY_BITS, Pairs
+from models.features.pairs import Pairs, asked
 from models.features.scene import Scene
 from models.features.whole import log2_whole
 from models.items import ENGAGERS
@@ -24,13 +24,13 @@ social = Family("social")
 def followed_engagers(scene: Scene, out: F64) -> None:
     """log2(1 + followed users among the last 16 who acted strongly on the item and did not take it back)."""
     out[...] = 0.0
-    followees = scene.graph.followees
+    followees = scene.lookups.followees
     if not len(followees.user):
         return
     row, place = np.divmod(_maybe_followed(scene), ENGAGERS)
     edges = scene.index.derived["engagers"][scene.at.reshape(-1).take(row), place]
-    pairs = (row // scene.shape[1]).astype(np.uint64) << np.uint64(KEY_BITS) | edges >> np.uint64(DAY_BITS)
-    hits = row[Pairs(followees.user, followees.fp48).find(pairs)[0]]
+    wanted = asked(row // scene.shape[1], edges >> np.uint64(DAY_BITS))
+    hits = row[Pairs(scene.shape[0], followees.user, followees.fp48).find(wanted)[0]]
     count = np.bincount(hits, minlength=out.size).astype(np.float64)
     out[...] = log2_whole(count + 1.0).reshape(scene.shape)
 
@@ -41,7 +41,7 @@ def _maybe_followed(scene: Scene) -> I64:
     users = scene.shape[0]
     low = scene.index.engager_bits.take(scene.at.reshape(-1), axis=0).reshape(users, -1)
     flags = np.zeros((users, 1 << LOW_BITS), np.bool_)
-    user, fp48, _ = scene.graph.followees
+    user, fp48, _ = scene.lookups.followees
     flags.reshape(-1)[user << LOW_BITS | (fp48 & np.uint64((1 << LOW_BITS) - 1)).view(np.int64)] = True
     maybe = np.empty(low.shape, np.bool_)
     for user_flags, user_low, out in zip(flags, low, maybe, strict=True):

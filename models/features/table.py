@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from models.features.scene import Scene
 from models.features.ties import AuthorTies, TopicTies
 
 F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
@@ -95,13 +95,13 @@ class SceneFeatures:
         planes = np.empty(size) if out is None or out.size < size else out[:size]
         everywhere = np.arange(self.scene.item.size)
         planes = planes.reshape(len(FEATURES), -1)
-        self._fill(planes, range(len(FEATURES)), everywhere)
+        self._fill(planes, np.arange(len(FEATURES)), everywhere)
         return planes.reshape(len(FEATURES), *self.scene.shape)
 
     def some(self, rows: I64, flat: I64) -> F64:
         """See Features."""
         out = np.empty((len(rows), len(flat)))
-        self._fill(out, rows.tolist(), flat)
+        self._fill(out, rows, flat)
         return out
 
     def _weighted_planes(self, weights: Weights) -> F64:
@@ -112,52 +112,54 @@ class SceneFeatures:
             self._pairs[row] = plane
             FEATURES[row].compute(self.scene, plane)
         flat = planes.reshape(len(planes), self.scene.item.size)
-        moment = self._moment(None)
+        moment = Moment(self.scene.index, self.scene.at.reshape(-1), self.scene.as_of_ms)
         for row, plane in zip(moments.tolist(), flat[len(rows) :], strict=True):
             FEATURES[row].compute(moment, plane)
         return (np.hstack([matrix, more]) @ flat).reshape(-1, *self.scene.shape)
 
-    def _fill(self, out: F64, rows: Iterable[int], flat: I64) -> None:
+    def _fill(self, out: F64, rows: I64, flat: I64) -> None:
         """Write features [R, n] of n candidates."""
-        scene, moment = self.scene, self._moment(flat)
+        scene, kinds = self.scene, [FEATURES[row].of for row in rows.tolist()]
         at = scene.at.reshape(-1).take(flat)
-        user = flat // scene.shape[1]
-        for row, values in zip(rows, out, strict=True):
-            match FEATURES[row].of:
-                case Of.ITEM:
-                    values[:] = self._memo.row(row, at)
+        of_items = [place for place, of in enumerate(kinds) if of is Of.ITEM]
+        out[of_items] = self._memo.rows(rows.take(of_items), at)
+        shared: dict[Of, I64 | I32] = {Of.USER: flat // scene.shape[1]}
+        if Of.AUTHOR in kinds:
+            shared[Of.AUTHOR] = scene.author_ties.code.reshape(-1).take(flat)
+        if Of.TOPIC in kinds:
+            shared[Of.TOPIC] = scene.topic_ties.cell.reshape(scene.item.size, -1).take(flat, axis=0)
+        moment = Moment(scene.index, at, scene.as_of_ms)
+        for row, of, values in zip(rows.tolist(), kinds, out, strict=True):
+            match of:
+                case Of.USER | Of.AUTHOR:
+                    self._once(row).take(shared[of], out=values, mode="clip")
+                case Of.TOPIC:
+                    values[:] = over_topics(self._once(row).take(shared[of]))
                 case Of.MOMENT:
                     FEATURES[row].compute(moment, values)
-                case Of.USER:
-                    self._once(row, scene, scene.shape[0]).take(user, out=values)
-                case Of.AUTHOR:
-                    ties = scene.author_ties
-                    self._once(row, ties, len(ties.marks)).take(ties.code.reshape(-1).take(flat), out=values)
-                case Of.TOPIC:
-                    cells = scene.topic_ties
-                    cell = cells.cell.reshape(scene.item.size, -1).take(flat, axis=0)
-                    values[:] = over_topics(self._once(row, cells, len(cells.marks)).take(cell))
                 case Of.PAIR:
-                    self._pair(row).reshape(-1).take(flat, out=values)
-
-    def _moment(self, flat: I64 | None) -> Moment:
-        at = self.scene.at.reshape(-1)
-        return Moment(self.scene.index, at if flat is None else at.take(flat), self.scene.as_of_ms)
+                    self._pair(row).reshape(-1).take(flat, out=values, mode="clip")
 
     def _stacked(self, rows: I64, points: int) -> F64:
         """float64[R, points] of features that are of one thing that many candidates share."""
-        source = {Of.USER: self.scene, Of.AUTHOR: self.scene.author_ties, Of.TOPIC: self.scene.topic_ties}
         out = np.empty((len(rows), points))
         for row, values in zip(rows.tolist(), out, strict=True):
-            FEATURES[row].compute(source[FEATURES[row].of], values)
-            self._shared[row] = values
+            values[:] = self._once(row)
         return out
 
-    def _once(self, row: int, source: Scene | AuthorTies | TopicTies, points: int) -> F64:
+    def _once(self, row: int) -> F64:
+        """The feature by user, by author code or by topic cell."""
         if row not in self._shared:
+            source, points = self._points(FEATURES[row].of)
             FEATURES[row].compute(source, values := np.empty(points))
             self._shared[row] = values
         return self._shared[row]
+
+    def _points(self, of: Of) -> tuple[Scene | AuthorTies | TopicTies, int]:
+        if of is Of.USER:
+            return self.scene, self.scene.shape[0]
+        ties = self.scene.author_ties if of is Of.AUTHOR else self.scene.topic_ties
+        return ties, len(ties.marks)
 
     def _pair(self, row: int) -> F64:
         if row not in self._pairs:

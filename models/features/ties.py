@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.edges import Relation
 from models.features.interests import VALUES
 from models.features.pairs import pair_codes
-from models.fingerprint import FP48
-from models.graph import KIND_AUTHOR, KIND_TOPIC
+from models.fingerprint import FP32
+from models.graph import KIND_TOPIC
+from models.lookups import Relation
 
 if TYPE_CHECKING:
     from models.features.scene import Scene
@@ -29,7 +29,7 @@ U8 = NDArray[np.uint8]
 FOLLOWED, OWN, MUTED, BLOCKED = 1, 2, 4, 8
 """Bits of `marks`."""
 
-_RELATIONS: tuple[Relation, ...] = ("follows", "mutes", "blocks")
+MARKS: dict[Relation, int] = {"follows": FOLLOWED, "mutes": MUTED, "blocks": BLOCKED, "own": OWN}
 
 
 class AuthorTies:
@@ -39,31 +39,27 @@ class AuthorTies:
     """
 
     def __init__(self, scene: Scene) -> None:
-        authors, users = scene.index.by_author, scene.users
-        follows = scene.graph.followees
-        fans, groups = [follows.user[follows.author >= 0]], [follows.author[follows.author >= 0]]
-        marked = [FOLLOWED]
-        for mark, (user, fp48) in (
-            (OWN, (np.arange(len(users)), users.fp & FP48)),
-            (MUTED, scene.graph.edges("mutes", KIND_AUTHOR)),
-            (BLOCKED, scene.graph.edges("blocks", KIND_AUTHOR)),
-        ):
-            number = authors.get(fp48)
-            fans.append(user[number >= 0])
-            groups.append(number[number >= 0])
-            marked.append(mark)
-        liker, fp32, liking = scene.interests.authors
-        which, group = authors.alike(fp32)
-        ends = np.cumsum([len(part) for part in fans])
-        codes, self.code = pair_codes(
-            authors, np.concatenate([*fans, liker[which]]), np.concatenate([*groups, group]), scene.author
-        )
+        authors = scene.index.by_author
+        tied = [scene.lookups.authors[relation] for relation in MARKS]
+        known = [np.flatnonzero(edges.author >= 0) for edges in tied]
+        fans = [edges.user.take(some) for edges, some in zip(tied, known, strict=True)]
+        groups = [edges.author.take(some) for edges, some in zip(tied, known, strict=True)]
+        liked, interests = scene.lookups.liked, scene.interests
+        ring_user, place = interests.known_entries
+        number = scene.index.author.take(interests.ring_slots[ring_user, place])
+        which, recent = authors.alike(scene.index.author_fp.take(number) & FP32)
+        ring_user, place = ring_user.take(which), place.take(which)
+        ends = np.cumsum([*map(len, fans), len(liked.user)])
+        user = np.concatenate([*fans, liked.user, ring_user])
+        group = np.concatenate([*groups, liked.author, recent])
+        codes, self.code = pair_codes(authors, user, group, scene.author)
         size = len(codes) + 1
         self.marks: U8 = np.zeros(size, np.uint8)
-        for mark, part in zip(marked, np.split(codes, ends)[:-1], strict=True):
-            self.marks[part] |= np.uint8(mark)
+        for mark, (begin, end) in zip(MARKS.values(), pairwise([0, *ends.tolist()]), strict=False):
+            self.marks[codes[begin:end]] |= np.uint8(mark)
         self.liking: F64 = np.zeros((len(VALUES), size))
-        self.liking[:, codes[ends[-1] :]] = liking[:, which]
+        self.liking[:3, codes[ends[-2] : ends[-1]]] = interests.long("author")[:, liked.user, liked.place]
+        self.liking[3:] = interests.short(codes[ends[-1] :], ring_user, place, size)
 
     def value(self, name: str) -> F64:
         """float64[ties]: one of VALUES."""
@@ -84,7 +80,7 @@ class TopicTies:
         recent = scene.index.topics[interests.ring_slots[ring_user, place]]
         entry, which = np.nonzero(recent >= 0)
         held_user, held_place = np.nonzero(interests.rows["topic_fp"])
-        tied = [scene.graph.edges(name, KIND_TOPIC) for name in _RELATIONS]
+        tied = [scene.lookups.edges(name, KIND_TOPIC) for name in ("follows", "mutes", "blocks")]
         fp32 = [interests.rows["topic_fp"][held_user, held_place].astype(np.uint64), *(fp for _, fp in tied)]
         number = np.concatenate([topics.get(np.concatenate(fp32)), recent[entry, which]])
         user = np.concatenate([held_user, *(owner for owner, _ in tied), ring_user[entry]])

@@ -109,7 +109,7 @@ class Oracle:
         }
         authors = {item.author & LOW48 for item in self.items.values()}
         followees = [f for f in self.follows(user) if f in authors]
-        each = max(2, min(20, 2_000 // max(1, len(followees))))
+        each = max(2, min(20, 1_000 // max(1, len(followees))))
         keyed = []
         for place, followee in enumerate(followees):
             mine = [i for i in self.by_recency if self.items[i].author & LOW48 == followee][:each]

@@ -21,7 +21,8 @@ from models.features import (
     SceneFeatures,
     compute,
 )
-from models.features.pairs import Pairs, pair_keys
+from models.features.pairs import Pairs
+from models.features.pairs import asked as asked_for
 from models.features.relative import share_above, standing
 from models.features.whole import direction, log2_whole, smoothed
 from models.policy import Policy, parse_policy
@@ -146,10 +147,10 @@ def test_smoothed_rates_are_exact(count: int, trials: int, prior: int, weight: i
 def test_pairs_are_found_exactly(held: list[tuple[int, int]], asked: list[int]) -> None:
     spread = 0x9E37_79B9_7F4A % (1 << 40)
     pairs = Pairs(
-        np.array([u for u, _ in held], np.int64), np.array([k * spread for _, k in held], np.uint64)
+        16, np.array([u for u, _ in held], np.int64), np.array([k * spread for _, k in held], np.uint64)
     )
-    wanted = np.tile(np.array([k * spread for k in asked], np.uint64), (16, 1))
-    place, which = pairs.find(pair_keys(16, wanted))
+    keys = np.tile(np.array([k * spread for k in asked], np.uint64), 16)
+    place, which = pairs.find(asked_for(np.repeat(np.arange(16), len(asked)), keys))
     found = {(int(p) // len(asked), int(p) % len(asked)): int(w) for p, w in zip(place, which, strict=True)}
     for user in range(16):
         for column, key in enumerate(asked):
@@ -164,11 +165,8 @@ def test_many_pairs_in_few_cells_are_found() -> None:
     pairs = Pairs.of(keys)
     for user in range(16):
         wanted = np.concatenate([keys[user], keys[user] ^ np.uint64(1)])
-        company = np.zeros((16, len(wanted)), np.uint64)
-        company[user] = wanted
-        place = pairs.find(pair_keys(16, company))[0]
-        mine = place[place // len(wanted) == user] % len(wanted)
-        assert sorted(mine) == list(range(len(keys[user])))
+        place = pairs.find(asked_for(np.full(len(wanted), user), wanted))[0]
+        assert place.tolist() == list(range(len(keys[user])))
 
 
 @given(st.lists(st.integers(-1_000, 1_000), min_size=1, max_size=30), st.integers(0, 5))

@@ -32,7 +32,7 @@ def scene(seed: int = 5, users: int = 16, follows: int = 20) -> Scene:
     world = sample_world(policy(), seed, users=users, items=1_200, follows=follows)
     seeds = draw_seeds(1, world.users.fp, ["v"] * users)
     query = Query(world.users, world.index, policy().verbs, policy().candidates, world.as_of_ms, seeds)
-    return Scene(world.users, gather(query), world.index, policy().verbs, world.as_of_ms, query.edges)
+    return Scene(world.users, gather(query), world.index, policy().verbs, world.as_of_ms, query.lookups)
 
 
 def weights(seed: int, used: float) -> Weights:
@@ -42,7 +42,7 @@ def weights(seed: int, used: float) -> Weights:
 
 
 def values(memo: ItemMemo, slots: np.ndarray) -> list[list[float]]:  # type: ignore[type-arg]
-    return [memo.row(row, slots).tolist() for row in ROWS[Of.ITEM].tolist()]
+    return memo.rows(ROWS[Of.ITEM], slots).tolist()
 
 
 @pytest.mark.parametrize("used", [0.0, 0.3, 1.0])

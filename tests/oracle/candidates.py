@@ -108,7 +108,7 @@ class Query:
             best = sorted(known, key=lambda a: (-self.affinity(a), -by_author[a][0].created_ms))
             chosen = set(best[:FOLLOWEES_MAX])
             known = [author for author in known if author in chosen]
-        each = clip(2_000 // max(len(known), 1), 2, 20)
+        each = clip(1_000 // max(len(known), 1), 2, 20)
         keyed = []
         for i, author in enumerate(known):
             boost = 0 if by_time else HOUR_MS * clip(self.affinity(author) >> 8, 0, 48)
