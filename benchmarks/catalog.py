@@ -26,6 +26,7 @@ MEANING = {
     "rank": "feeds per second of one core, beside a per-user implementation with pandas",
     "freshness": "from an activity to its feed in Redis, at half the sustained rate and mixed",
     "memory": "bytes per active user, item and follow edge",
+    "closedloop": "click-through of simulated people beside chronological, popularity and an oracle",
     "recovery": "changelog rows per CPU-second until ready, beside Kafka Streams; warm restart",
 }
 """Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that

@@ -23,7 +23,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 ALL = "all"
 
 Name = Annotated[
-    str, typer.Argument(help="ingest, decode, rows, index, rank, freshness, memory, recovery; all")
+    str,
+    typer.Argument(help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery; all"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Activities = Annotated[int, typer.Option(min=30_000, help="Activities of the ingest benchmark.")]
