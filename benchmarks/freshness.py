@@ -19,7 +19,7 @@ from benchmarks.measure import Contender, cpu_s
 from benchmarks.observer import Observer
 from benchmarks.place import Place, running
 from benchmarks.stream import ActivityStream, produce_items
-from benchmarks.worker import Worker, quantile, source_path
+from benchmarks.worker import Scrape, Worker, quantile, source_path
 from tests.services import start_kafka, start_redis
 from wire.names import ACTIVITIES, ITEMS
 
@@ -105,8 +105,12 @@ def _measure(scene: Scene, subject: str, rate: float, visits: int, seed: int) ->
         yield _ms(f"{name}, observer outside", observer.quantile_ms(q), goal, seen)
     held = quantile(before, after, "loop_hold_seconds", 1.0) * 1_000
     spent = after.spread("loop_held_seconds_total", "by", since=before)
-    note = "upper bound of the highest bucket in use; time in callbacks above 1 ms: " + ", ".join(
-        f"{by} {seconds:.2f} s" for by, seconds in spent[:HOLDERS]
+    longest = after.spread("loop_hold_max_seconds", "by", since=Scrape(""))
+    note = (
+        "upper bound of the highest bucket in use; time in callbacks above 1 ms: "
+        + ", ".join(f"{by} {seconds:.2f} s" for by, seconds in spent[:HOLDERS])
+        + "; longest since the start: "
+        + ", ".join(f"{by} {seconds * 1_000:.0f} ms" for by, seconds in longest[:HOLDERS])
     )
     yield _ms(f"{subject}, longest loop hold", held, HOLD_GOAL_MS, note)
 
