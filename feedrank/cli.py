@@ -35,6 +35,8 @@ COMMANDS: dict[str, str] = {
     "jobs": "List, show, pause, resume and cancel replays.",
     "digest": "One hash over rows, item statistics and settled feeds.",
     "diff": "Compare the feeds of two namespaces.",
+    "inspect": "Show the rows of a user or an item, in words and numbers.",
+    "catch-up": "Let a shadow namespace go on live from where its replay ended.",
     "settle": "Rank every active user at one stated tick and time.",
     "bench": "Measure, beside a peer.",
 }

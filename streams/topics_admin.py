@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -100,16 +100,18 @@ class TopicsAdmin:
             self._ask(partial(result.result, ANSWER_S))
         self._await(lambda: self.retention_ms(topic) is None, f"{topic}: set to keep everything")
 
-    def create(self, partitions: int | None = None, replication: int = -1) -> list[str]:
+    def create(
+        self, partitions: int | None = None, replication: int = -1, but: Collection[str] = ()
+    ) -> list[str]:
         """Make what is missing and wait until it can be seen; return the names made.
 
         `partitions` counts for activities and all that follow it, unless activities exist already: their
         count wins. `replication` -1 is the broker's default. On an embedded broker topics appear with its
-        own count (4), since it creates on a metadata request only.
+        own count (4), since it creates on a metadata request only. `but`: topics to leave for later.
         """
         found = self._found()
         count = self._count(partitions, found)
-        missing = [one for one in desired(self._names) if one.name not in found]
+        missing = [one for one in desired(self._names) if one.name not in {*found, *but}]
         if self._kafka.embedded:
             for one in missing:
                 self._ask(partial(self._admin.list_topics, topic=one.name, timeout=ANSWER_S))

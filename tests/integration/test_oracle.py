@@ -21,6 +21,8 @@ import pytest
 from feedrank.load import uboot
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from tests.integration.job import Job
+from tests.integration.replays import replays_have_the_same_digest
+from tests.oracle.digest import digest
 from tests.oracle.feeds import SURFACES, Settled, World
 from tests.oracle.made_up import Size, Stream
 from tests.oracle.records import EMBEDDING_DIM, Activity, Item
@@ -147,7 +149,8 @@ def compare(kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], p
         assert job.rows(job.names.users_changelog) == world.user_rows()
         assert job.rows(job.names.item_rows_changelog) == world.item_rows()
         heads = {surface: job.settled_feeds(surface, as_of_ms) for surface in SURFACES}
-    settled = world.settled(as_of_ms, TICK_MS)
+        settled = world.settled(as_of_ms, TICK_MS)
+        replays_have_the_same_digest(job, digest(world, settled), settled.as_of_ms)
     active = {user.id for user in settled.active()}
     known = {user for shard in world.shards for user in shard.users}
     assert heads["for_you"].keys() == heads["following"].keys() == active

@@ -20,11 +20,16 @@ def demand_shadow(settings: Settings, names: Namespace, outside: bool) -> None:
 
     Raises OperatorError.
     """
-    if names.name == settings.worker.namespace:
-        raise _refusal(names, "it is this installation's own (FEEDRANK_NAMESPACE)")
+    demand_other(settings, names)
     if outside:
         _demand_no_state(settings.kafka, names)
         _demand_not_read(settings, names)
+
+
+def demand_other(settings: Settings, names: Namespace) -> None:
+    """Refuse this installation's own namespace. Raises OperatorError."""
+    if names.name == settings.worker.namespace:
+        raise _refusal(names, "it is this installation's own (FEEDRANK_NAMESPACE)")
 
 
 def _refusal(names: Namespace, why: str) -> OperatorError:

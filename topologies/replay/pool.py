@@ -225,11 +225,13 @@ class _Here:
 
 def _begin(directory: Path, settings: Settings, told: Any, stop: Any, parent: int) -> None:
     global _here
-    if sys.platform == "linux":  # whatever kills the parent kills us; elsewhere `moved` notices
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     held = os.open(directory / ORPHANS_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    if sys.platform == "linux":  # whatever kills the parent kills us; elsewhere `moved` notices
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     fcntl.flock(held, fcntl.LOCK_SH)  # until we end: whoever resumes the job waits for that
+    if os.getppid() != parent:  # it died while we started, and nobody will tell us any more
+        os._exit(1)
     _here = _Here(directory, settings, told, stop, parent)
 
 

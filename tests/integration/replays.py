@@ -1,0 +1,111 @@
+"""Replays of a live job's topics beside it, killed in the middle: the same digest, and it is not touched."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import redis
+
+from feedrank.load.events import Event
+from streams.topics_admin import TopicsAdmin
+from tests.integration.job import Job
+from tests.oracle.digest import digest
+from tests.oracle.feeds import World
+
+COMMAND_S = 600
+TICK_MS = 10_000
+
+
+def feedrank(job: Job, *arguments: str, namespace: str = "") -> str:
+    """A command in the environment of a job, with a data directory for shadows; its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "feedrank.cli", *arguments],
+        env=environment(job) | ({"FEEDRANK_NAMESPACE": namespace} if namespace else {}),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def environment(job: Job) -> dict[str, str]:
+    return job.environment(FEEDRANK_DATA_DIR=str(job.directory / "shadows"))
+
+
+def digest_of(job: Job, namespace: str, *arguments: str) -> str:
+    found = re.search(r"^digest ([0-9a-f]{64})$", feedrank(job, "digest", namespace, *arguments), re.M)
+    assert found
+    return found[1]
+
+
+def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None:
+    """Live, replayed in two processes that are killed and taken up again, and in one without a pause."""
+    assert digest_of(job, job.namespace, "--as-of-ms", str(as_of_ms)) == expected
+    before = everything_of(job)
+    job_id = killed(job, "replay", "--into", "cut", "--to", str(as_of_ms), "--jobs", "2", after_s=4.0)
+    assert "finished" in feedrank(job, "jobs", "resume", job_id)
+    assert digest_of(job, "cut") == expected
+    feedrank(job, "replay", "--into", "whole", "--to", str(as_of_ms))
+    assert digest_of(job, "whole") == expected
+    assert everything_of(job) == before
+
+
+def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: World) -> None:
+    """The shadow `whole` goes on live: what comes later leads it to where the live job and the oracle are."""
+    assert "its rows are in its topics" in feedrank(job, "catch-up", "whole", "--seed-only")
+    assert "workers of it start with" in feedrank(job, "catch-up", "whole", "--seed-only")
+    assert digest_of(job, "whole", "--rows", "topics") == digest_of(job, "whole")
+    policy = str(job.directory / "shadows" / "whole" / "policy.toml")
+    more = {"FEEDRANK_NAMESPACE": "whole", "FEEDRANK_POLICY": policy}
+    job.start_worker(**more, FEEDRANK_DATA_DIR=str(job.directory / "shadows"))
+    job.start_worker(**more)  # from the topics alone
+    job.load(later)
+    settled = world.settled(as_of_ms, TICK_MS)
+    for namespace in (job.namespace, "whole"):
+        feedrank(job, "settle", "--as-of-ms", str(as_of_ms), namespace=namespace)
+        found = digest_of(job, namespace, "--as-of-ms", str(settled.as_of_ms), "--rows", "topics")
+        assert found == digest(world, settled), namespace
+
+
+def killed(job: Job, *arguments: str, after_s: float) -> str:
+    """Begin a replay, kill -9 its first process; the job's id."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "feedrank.cli", *arguments],
+        env=environment(job),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    job_id = ""
+    for line in process.stdout:
+        if line.startswith("job "):
+            job_id = line.split()[1]
+            break
+    time.sleep(after_s)  # wherever it is then: any point will do
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert job_id
+    return job_id
+
+
+def everything_of(job: Job) -> dict[str, object]:
+    """What a replay must not touch: ends of the namespace's topics and of the public ones, keys and values in
+    Redis."""
+    found: dict[str, object] = dict(job.newest(job.names.users_changelog))
+    admin = TopicsAdmin(job.kafka, job.names)
+    for topic in sorted(admin.check().found):
+        if topic.startswith(f"feedrank.{job.namespace}.") or topic.count(".") == 1:
+            found[topic] = job.ends(topic)
+    found.pop("feedrank.jobs", None)
+    client = redis.Redis.from_url(job.redis_url)
+    for key in client.scan_iter(match=f"*{job.namespace}*", count=10_000):
+        kind = client.type(key)
+        found[key.decode()] = client.hgetall(key) if kind == b"hash" else kind
+    client.close()
+    return found
