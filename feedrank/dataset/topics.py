@@ -46,6 +46,11 @@ def log_of(settings: Settings, verbs: VerbTable, partitions: int) -> Past:
     return Past(_activities(settings, schemas, verbs, partitions, counts), items, counts=counts)
 
 
+def items_of(settings: Settings) -> list[ItemChange]:
+    """Items alone, by time. Raises OperatorError where they cannot be read."""
+    return _items(settings, _schemas(settings.kafka), Counter())
+
+
 def _schemas(kafka: KafkaSettings) -> Schemas:
     if not kafka.schema_registry_url:
         return BundledSchemas()

@@ -1,0 +1,1 @@
+"""`feedrank inspect`: rows in words and numbers."""

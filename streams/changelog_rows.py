@@ -1,0 +1,124 @@
+"""Rows as changelogs hold them, for who looks at a namespace without being its worker (2, 4).
+
+    with ChangelogRows(settings.kafka, names.users_changelog) as changelog:
+        rows = changelog.newest(3, lambda key: key == b"uann")
+
+Only committed records count, and of each key the newest: what a worker would recover to.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from streams.concerns import KafkaSettings
+from streams.errors import ExitCode, OperatorError
+
+ANSWER_S = 10.0
+SILENCE_S_MAX = 60.0
+CONSUME_RECORDS = 5_000
+POLL_S = 0.2
+
+Told = Callable[[int, int], None]
+"""(offsets read so far, offsets in all)"""
+
+
+class ChangelogRows:
+    """One changelog; a `with` block. Joins no group.
+
+    Raises OperatorError when the topic is missing or the broker does not answer.
+    """
+
+    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+        self._topic, self._servers = topic, kafka.bootstrap_servers
+        self._consumer = Consumer(
+            {
+                **kafka.confluent(),
+                "log_level": 0,
+                "group.id": "feedrank.onlooker",  # never committed to
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+            }
+        )
+        try:
+            found = self._consumer.list_topics(topic, timeout=ANSWER_S).topics[topic]
+        except KafkaException as error:
+            self._consumer.close()
+            raise self._silent(error.args[0].str()) from error
+        if found.error is not None or not found.partitions:
+            self._consumer.close()
+            raise OperatorError(
+                f"{topic} is missing on {self._servers}: is the namespace right? `feedrank topics check` "
+                "lists what there is",
+                ExitCode.TOPICS_WRONG,
+            )
+        self.partitions = len(found.partitions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._consumer.close()
+
+    def newest(
+        self, partition: int, wanted: Callable[[bytes], bool], told: Told = lambda done, total: None
+    ) -> dict[bytes, bytes]:
+        """The newest committed value of every wanted key of a partition, up to its end as of now.
+
+        Reads the whole partition; memory for what is wanted.
+        """
+        found: dict[bytes, bytes] = {}
+        try:
+            asked = TopicPartition(self._topic, partition)
+            start, end = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S)
+            self._consumer.assign([TopicPartition(self._topic, partition, start)])
+            last_s = time.monotonic()
+            while start < end:
+                messages = self._consumer.consume(CONSUME_RECORDS, POLL_S)
+                if not messages and time.monotonic() - last_s > SILENCE_S_MAX:
+                    raise self._silent(f"nothing came for {SILENCE_S_MAX:.0f} s")
+                for message in messages:
+                    last_s = time.monotonic()
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return found
+                        raise KafkaException(error)
+                    if (message.offset() or 0) >= end:
+                        return found
+                    _take(found, _bytes(message.key()), message.value(), wanted)
+                    done = message.offset() or 0
+                if messages:
+                    told(done - start, end - start)
+        except KafkaException as error:
+            raise self._silent(error.args[0].str()) from error
+        return found
+
+    def _silent(self, why: str) -> OperatorError:
+        return OperatorError(
+            f"{self._topic} on {self._servers} cannot be read: {why}; check KAFKA_BOOTSTRAP_SERVERS",
+            ExitCode.BROKER_UNREACHABLE,
+        )
+
+
+def _take(
+    found: dict[bytes, bytes], key: bytes, value: str | bytes | None, wanted: Callable[[bytes], bool]
+) -> None:
+    if not wanted(key):
+        return
+    if value is None:
+        found.pop(key, None)
+    else:
+        found[key] = _bytes(value)
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""

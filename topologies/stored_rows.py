@@ -1,0 +1,154 @@
+"""Rows of a namespace as they are stored (2, 4): in its changelogs, or on the disk of a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import orjson
+
+from models.fingerprint import fp64
+from models.users import USER_ROW
+from streams.changelog_rows import ChangelogRows, Told
+from streams.concerns import KafkaSettings
+from streams.durable import POSITION_KEY
+from streams.store import ShardStore
+from topologies.user_rows import SEEN_PAGE, SEEN_PAGES_MAX
+from wire.names import Namespace
+from wire.partitioner import partition_of
+
+Table = Literal["users", "item-rows"]
+TABLES: tuple[Table, ...] = ("users", "item-rows")
+TAGS: Mapping[Table, tuple[bytes, ...]] = {"users": (b"u", b"s", b"g"), "item-rows": (b"i",)}
+FP_BYTES = 8
+
+
+class StoredRows(Protocol):
+    """Rows by tagged key, one partition of a table at a time. `partitions` of both tables."""
+
+    @property
+    def partitions(self) -> int: ...
+    def newest(
+        self, table: Table, partition: int, wanted: Callable[[bytes], bool], told: Told = ...
+    ) -> dict[bytes, bytes]:
+        """The rows of wanted keys; the position record counts as one (POSITION_KEY)."""
+        ...
+
+
+class TopicRows:
+    """In a namespace's changelogs; a `with` block. See ChangelogRows for errors."""
+
+    def __init__(self, kafka: KafkaSettings, names: Namespace) -> None:
+        topics = {"users": names.users_changelog, "item-rows": names.item_rows_changelog}
+        with ExitStack() as open_:
+            self._changelogs = {
+                table: open_.enter_context(ChangelogRows(kafka, topic)) for table, topic in topics.items()
+            }
+            self._open = open_.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def partitions(self) -> int:
+        return self._changelogs["users"].partitions
+
+    def newest(
+        self,
+        table: Table,
+        partition: int,
+        wanted: Callable[[bytes], bool],
+        told: Told = lambda done, total: None,
+    ) -> dict[bytes, bytes]:
+        """See StoredRows."""
+        return self._changelogs[table].newest(partition, wanted, told)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRows:
+    """In RocksDB directories that nobody has open. Raises OperatorError (data directory)."""
+
+    directory: Path
+    partitions: int
+
+    def newest(
+        self,
+        table: Table,
+        partition: int,
+        wanted: Callable[[bytes], bool],
+        told: Told = lambda done, total: None,
+    ) -> dict[bytes, bytes]:
+        """See StoredRows."""
+        store = ShardStore(self.directory / f"{table}-{partition}")
+        try:
+            position = store.get(POSITION_KEY)
+            found = {POSITION_KEY: position} if position is not None and wanted(POSITION_KEY) else {}
+            for tag in TAGS[table]:
+                for chunk in store.scan(tag):
+                    found |= {key: value for key, value in chunk if wanted(key)}
+        finally:
+            store.close()
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedState:
+    """All rows of one user or item, tagged key -> bytes; `position`: the record of its shard."""
+
+    partition: int
+    position: Mapping[str, int]
+    rows: Mapping[bytes, bytes]
+
+
+def user_keys(user: bytes) -> frozenset[bytes]:
+    """Every key that rows of a user may have."""
+    pages = (b"s" + bytes([page]) + user for page in range(SEEN_PAGES_MAX))
+    return frozenset([b"u" + user, b"g" + user, *pages])
+
+
+def user_of_key(key: bytes) -> bytes:
+    """Whose row it is, of a key of the users table."""
+    return key[2:] if key[:1] == b"s" else key[1:]
+
+
+def read_user(stored: StoredRows, user: bytes, told: Told = lambda done, total: None) -> KeyedState:
+    """Rows of one user; none where the user never did anything."""
+    partition = partition_of(user, stored.partitions)
+    wanted = user_keys(user) | {POSITION_KEY}
+    rows = stored.newest("users", partition, wanted.__contains__, told)
+    return KeyedState(partition, _position(rows), rows)
+
+
+def read_item(stored: StoredRows, item: str, told: Told = lambda done, total: None) -> KeyedState:
+    """The row of one item; none where nothing happened to it."""
+    fp = fp64(item.encode())
+    partition = fp % stored.partitions
+    wanted = {b"i" + fp.to_bytes(FP_BYTES, "big"), POSITION_KEY}
+    rows = stored.newest("item-rows", partition, wanted.__contains__, told)
+    return KeyedState(partition, _position(rows), rows)
+
+
+def _position(rows: dict[bytes, bytes]) -> Mapping[str, int]:
+    raw = rows.pop(POSITION_KEY, None)
+    found: Mapping[str, int] = orjson.loads(raw) if raw else {}
+    return found
+
+
+def page_count(row: bytes) -> int:
+    """How many seen pages belong to a user row."""
+    at = USER_ROW.fields["seen_count"][1]  # type: ignore[index]
+    return min(-(-int.from_bytes(row[at : at + 4], "little") // SEEN_PAGE), SEEN_PAGES_MAX)
+
+
+def users_in(rows: Mapping[bytes, bytes]) -> Sequence[bytes]:
+    """The users of whom rows are there, sorted."""
+    return sorted({user_of_key(key) for key in rows if key != POSITION_KEY})
