@@ -20,7 +20,7 @@ from pathlib import Path
 from demo.processes import Child, start
 from streams.errors import ExitCode, OperatorError
 
-START_DEADLINE_S = 20.0
+START_DEADLINE_S = 60.0
 KAFKA_CANNOT = (
     "fence a stopped worker that comes back, hide what a transaction has not committed, compact a topic, "
     "keep more than 5 MB of a partition, or keep anything across its own restart"

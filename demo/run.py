@@ -18,10 +18,11 @@ from demo.worker_metrics import WorkerNumbers, fetch, parse
 from streams.errors import ExitCode, OperatorError
 from wire.names import ACTIVITIES
 
-START_DEADLINE_S = 60.0
+START_DEADLINE_S = 120.0
 RANKED_DEADLINE_S = 15.0
-DRAIN_DEADLINE_S = 30.0
-PEOPLE_STOP_S = 15.0
+DRAIN_STILL_S = 30.0
+"""So long nothing was committed: a machine that is only slow gets its time."""
+PEOPLE_STOP_S = 30.0
 TURN_S = 0.1
 LOOK_S = 0.5
 EVENTS_KEPT = 50
@@ -76,9 +77,19 @@ class Demo:
         print(f"ready after {took_s:.1f} s with {self.site.tail.read:,} activities of the past", flush=True)
         print(f"your page: {self.site.page_url}", flush=True)
 
-    def _await(self, what: str, reached: Callable[[], bool], deadline_s: float, must: bool = True) -> None:
-        """Wait for a condition. Raises OperatorError when a process dies or (`must`) it takes too long."""
-        until_s = time.monotonic() + deadline_s
+    def _await(
+        self,
+        what: str,
+        reached: Callable[[], bool],
+        deadline_s: float,
+        must: bool = True,
+        moving: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Wait for a condition, `deadline_s` from when `moving` last told something else.
+
+        Raises OperatorError when a process dies or (`must`) it takes too long.
+        """
+        seen, until_s = moving(), time.monotonic() + deadline_s
         while not reached():
             self.site.children.check()
             if self._finishing:
@@ -86,6 +97,9 @@ class Demo:
             elif self.stop.wait(TURN_S):
                 raise KeyboardInterrupt
             if time.monotonic() > until_s:
+                if seen != (seen := moving()):
+                    until_s = time.monotonic() + deadline_s
+                    continue
                 if not must:
                     return
                 raise OperatorError(
@@ -225,7 +239,13 @@ class Demo:
         site.api.stop()
         ends = site.log.ends()
         self._look(time.monotonic())
-        self._await("the last checkpoint", lambda: self._all_committed(ends), DRAIN_DEADLINE_S, must=False)
+        self._await(
+            "the last checkpoint",
+            lambda: self._all_committed(ends),
+            DRAIN_STILL_S,
+            must=False,
+            moving=self._committed,
+        )
         self._look(time.monotonic())
         self.snapshot = replace(self._snapshot("done"), groups=site.people.groups)
         if site.worker.stop():
@@ -233,11 +253,12 @@ class Demo:
         ledger = Ledger(ends, site.log.accounts(), site.people.sent, site.people.acked)
         return Outcome(ledger, self.numbers, self.snapshot, tuple(self._problems(ledger)))
 
+    def _committed(self) -> dict[int, int]:
+        return {partition: account.position for partition, account in self.site.log.accounts().items()}
+
     def _all_committed(self, ends: dict[int, int]) -> bool:
         self._look(time.monotonic())
-        return {p: a.position for p, a in self.site.log.accounts().items()} == {
-            p: end for p, end in ends.items() if end
-        }
+        return self._committed() == {p: end for p, end in ends.items() if end}
 
     def _problems(self, ledger: Ledger) -> list[str]:
         found = ledger.problems()
