@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from xxhash import xxh3_64_hexdigest
 
 from models.candidates import SOURCE_NAMES, CandidateLimits, SourceLimit
 from models.features import FEATURE_NAMES
+from models.model_choice import ModelChoice, model_choice
 from models.policy_source import PolicyError, Section, read
 from models.tables import GRID
 from models.verbs import GraphAct, Role, Verb, VerbTable
@@ -27,6 +28,7 @@ __all__ = [
     "Budgets",
     "Fallbacks",
     "FeedShape",
+    "ModelChoice",
     "Policy",
     "PolicyError",
     "RuleNumbers",
@@ -117,6 +119,7 @@ class Policy:
     rules: RuleNumbers
     values: Mapping[Role, int]
     weights: Mapping[Role, Mapping[str, int]]
+    model: ModelChoice = field(default_factory=ModelChoice)
 
 
 def parse_policy(text: str, name: str = "policy") -> Policy:
@@ -137,6 +140,7 @@ def parse_policy(text: str, name: str = "policy") -> Policy:
         rules=_rules(root.section("rules")),
         values={head: _value(verbs, head) for head in HEADS},
         weights=_weights(root.section("lift", required=True)),
+        model=model_choice(root.section("model")),
     )
     root.close()
     return policy

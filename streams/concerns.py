@@ -191,6 +191,11 @@ class WorkerSettings(Concern):
         "WORKER_PORT", 8081, "port of /livez, /readyz, /metrics; 0: any free one", ge=0, le=65_535
     )
 
+    @property
+    def policy_folder(self) -> Path:
+        """What models are named relative to: the folder of the policy file, or where the worker runs."""
+        return Path() if self.policy is None else self.policy.parent
+
     @field_validator("namespace")
     @classmethod
     def _namespace(cls, value: str) -> str:

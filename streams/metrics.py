@@ -96,6 +96,7 @@ class Metrics:
         self.served_lost = self._counter("served_lost", "Served records that Kafka did not take")
         self.source_failures = self._counter("source_failures", "Sources that failed alone", "source")
         self.items = self._gauge("items", "Live items in the index")
+        self.models = self._counter("models", "Models taken over or refused", "outcome")
         self.tick = self._gauge("tick", "Item tick that feeds are ranked at")
         self.redis_up = self._gauge("redis_up", "1 while Redis answers")
         self.redis_errors = self._counter("redis_errors", "Failed round trips to Redis")

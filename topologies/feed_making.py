@@ -19,6 +19,7 @@ from models.item_index import ItemIndex
 from models.policy import Policy
 from models.ranked_feed import RankedFeed
 from models.ranker import Ranker
+from models.score import Scorer
 from streams.feeds import FeedToWrite
 from topologies.user_shard import UserShard
 from wire.chunks import Entries, item_part, reason_part
@@ -96,6 +97,10 @@ class FeedMaker:
 
     def __post_init__(self) -> None:
         self.ranker = Ranker(self.policy, self.index, self.seed)
+
+    def use(self, scorer: Scorer) -> None:
+        """Rank with another model from the next slice on."""
+        self.ranker.scorer = scorer
 
     def make(self, state: UserShard, users: list[bytes], tick: int, as_of_ms: int) -> list[MadeFeed]:
         """Feeds of up to 16 users of one shard; see `make_all`."""
