@@ -27,6 +27,7 @@ MEANING = {
     "freshness": "from an activity to its feed in Redis, at half the sustained rate and mixed",
     "memory": "bytes per active user, item and follow edge",
     "closedloop": "click-through of simulated people beside chronological, popularity and an oracle",
+    "replay": "activities per CPU-second of a replay, beside the live worker on the same topic",
     "recovery": "changelog rows per CPU-second until ready, beside Kafka Streams; warm restart",
 }
 """Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that

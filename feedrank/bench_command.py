@@ -24,7 +24,9 @@ ALL = "all"
 
 Name = Annotated[
     str,
-    typer.Argument(help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery; all"),
+    typer.Argument(
+        help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery, replay; all"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Activities = Annotated[int, typer.Option(min=30_000, help="Activities of the ingest benchmark.")]

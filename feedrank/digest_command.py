@@ -40,7 +40,7 @@ def digest(namespace: Name, as_of_ms: AsOf = None, rows: Rows = "auto") -> None:
     shadow = Shadow.of(settings.worker.data_dir, names)
     found = _on_disk(shadow, names) if _reads_disk(shadow, rows) else _in_topics(settings, names)
     one = shadow.definition() if shadow.exists else None
-    if one is not None and one.sink == "files":
+    if one is not None and one.sink != "redis":
         found.as_of_ms, found.feeds = one.as_of_ms, digest_feed_stores(shadow.directory)
     else:
         if one is not None and one.as_of_ms != END_OF_DATA:

@@ -38,7 +38,10 @@ Users = Annotated[
 ]
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Processes.")]
 Partitions = Annotated[int | None, typer.Option(min=1, max=10_000, help="Of files; topics have theirs.")]
-Feeds = Annotated[str, typer.Option(help="redis, or files: kept in the shadow's directory.")]
+Feeds = Annotated[
+    str, typer.Option(help="redis; files: kept in the shadow's directory; none: rows and statistics only.")
+]
+Submit = Annotated[bool, typer.Option("--submit", help="Only submit it; `feedrank jobs resume` begins it.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")]
 
 
@@ -53,13 +56,15 @@ def replay(
     partitions: Partitions = None,
     feeds: Feeds = "redis",
     dry_run: DryRun = False,
+    submit_only: Submit = False,
 ) -> None:
     """Build rows, item statistics and feeds of the past in a shadow namespace."""
     settings = Settings.load()
     names = _shadow_names(into)
-    if feeds not in ("redis", "files"):
-        raise OperatorError(f"--feeds {feeds}: write redis or files")
-    sink: Sink = "redis" if feeds == "redis" else "files"
+    sinks: dict[str, Sink] = {"redis": "redis", "files": "files", "none": "none"}
+    if feeds not in sinks:
+        raise OperatorError(f"--feeds {feeds}: write redis, files or none")
+    sink = sinks[feeds]
     wish = Wish(
         names.name,
         tuple(files or ()),
@@ -70,7 +75,7 @@ def replay(
         sink,
         jobs,
     )
-    demand_shadow(settings, names, outside=sink == "redis" or not wish.files)
+    demand_shadow(settings, names, topics=sink == "redis" or not wish.files, feeds=sink == "redis")
     found = plan(wish, settings, _policy_text(policy or settings.worker.policy), f"r{uuid.uuid4().hex[:8]}")
     for line in found.lines():
         print(line)
@@ -81,6 +86,8 @@ def replay(
     log = log_of(settings, found.definition)
     job = submit(log, found.definition.job, names.name, shadow.directory)
     print(f"job      {job.id}", flush=True)
+    if submit_only:
+        return
     done = carry_out(settings, log, job, jobs)
     print(told(done))
     if done.state is not State.FINISHED:

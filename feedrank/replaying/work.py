@@ -30,7 +30,7 @@ KEYS_AT_ONCE = 1_000
 
 def log_of(settings: Settings, definition: Definition) -> JobLog:
     """Where a replay's transitions belong: one that needs neither Kafka nor Redis has a file of its own."""
-    if definition.source == "files" and definition.sink == "files":
+    if definition.source == "files" and definition.sink != "redis":
         return FileJobLog(settings.worker.data_dir)
     return KafkaJobLog(settings.kafka)
 

@@ -237,7 +237,7 @@ def test_feeds_of_some_users_are_those_of_all(
         (["--into", "x", "--to", "2026-01-31T12:00"], ExitCode.USAGE, "a time with a zone"),
         (["--into", "x", "--to", "4000000000000"], ExitCode.USAGE, "lies in the future"),
         (["--into", "x", "--from", "1"], ExitCode.USAGE, "--from is for topics"),
-        (["--into", "x", "--feeds", "paper"], ExitCode.USAGE, "write redis or files"),
+        (["--into", "x", "--feeds", "paper"], ExitCode.USAGE, "write redis, files or none"),
         (["--into", "x", "--policy", "nowhere.toml"], ExitCode.POLICY, "nowhere.toml"),
     ],
 )

@@ -9,6 +9,7 @@ import heapq
 import random
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from importlib.resources import files
 from itertools import islice
 from math import sqrt
@@ -21,7 +22,7 @@ import pytest
 from feedrank.load import uboot
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from tests.integration.job import Job
-from tests.integration.replays import replays_have_the_same_digest
+from tests.integration.replays import a_shadow_catches_up, replays_have_the_same_digest
 from tests.oracle.digest import digest
 from tests.oracle.feeds import SURFACES, Settled, World
 from tests.oracle.made_up import Size, Stream
@@ -80,6 +81,15 @@ def as_event(event: Item | Activity) -> Event:
         event.dwell_ms or None, event.position if event.position >= 0 else None, None,
         event.undone_verb, undone_ms,
     )  # fmt: skip
+
+
+def done_later(events: list[Event], after_ms: int) -> list[Event]:
+    """The last activities once more, as new ones."""
+    again = [event for event in events[-2_000:] if isinstance(event, ActivityEvent)][-600:]
+    return [
+        replace(event, activity_id=f"later-{n}", time_ms=after_ms + 100 * n)
+        for n, event in enumerate(again, 1)
+    ]
 
 
 def told(events: Iterable[Event], policy_text: str, partitions: int = PARTITIONS) -> World:
@@ -151,6 +161,9 @@ def compare(kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], p
         heads = {surface: job.settled_feeds(surface, as_of_ms) for surface in SURFACES}
         settled = world.settled(as_of_ms, TICK_MS)
         replays_have_the_same_digest(job, digest(world, settled), settled.as_of_ms)
+        later = done_later(events, settled.as_of_ms)
+        later_ms = later[-1].time_ms + 1
+        a_shadow_catches_up(job, later, later_ms, told([*events, *later], policy_text))
     active = {user.id for user in settled.active()}
     known = {user for shard in world.shards for user in shard.users}
     assert heads["for_you"].keys() == heads["following"].keys() == active

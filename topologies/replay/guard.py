@@ -15,14 +15,15 @@ from wire.route import Route, WrongRouteError
 ANSWER_S = 10.0
 
 
-def demand_shadow(settings: Settings, names: Namespace, outside: bool) -> None:
-    """Refuse a namespace that a job or readers use. `outside`: look into Kafka and Redis too.
+def demand_shadow(settings: Settings, names: Namespace, topics: bool, feeds: bool) -> None:
+    """Refuse a namespace that a job or readers use. `topics`, `feeds`: look into Kafka, into Redis.
 
     Raises OperatorError.
     """
     demand_other(settings, names)
-    if outside:
+    if topics:
         _demand_no_state(settings.kafka, names)
+    if feeds:
         _demand_not_read(settings, names)
 
 

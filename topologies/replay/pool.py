@@ -85,7 +85,7 @@ async def run_step(steps: Steps, phase: Phase, partition: int, as_of_ms: int, mo
 
 @dataclass(slots=True)
 class Spent:
-    """CPU seconds that steps took, and the part of it that went into checkpoints."""
+    """CPU seconds that the steps of a phase took, and the part of it that went into checkpoints."""
 
     cpu_s: float = 0.0
     checkpoint_s: float = 0.0
@@ -100,7 +100,7 @@ class Inline:
     """Steps one after the other in this process."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
-        self.spent = Spent()
+        self.spent = dict[Phase, Spent]()
         self._steps = open_steps(directory, settings)
 
     def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
@@ -108,7 +108,8 @@ class Inline:
         for partition in partitions:
             cpu_s, before_s = time.process_time(), self._steps.checkpoint_s
             whole = asyncio.run(run_step(self._steps, phase, partition, as_of_ms, moved))
-            self.spent.add(time.process_time() - cpu_s, self._steps.checkpoint_s - before_s)
+            spent = self.spent.setdefault(phase, Spent())
+            spent.add(time.process_time() - cpu_s, self._steps.checkpoint_s - before_s)
             if not whole:
                 return False
         return True
@@ -124,7 +125,7 @@ class Processes:
     directory: Path
     settings: Settings
     count: int
-    spent: Spent = field(default_factory=Spent)
+    spent: dict[Phase, Spent] = field(default_factory=dict)
     _pool: ProcessPoolExecutor = field(init=False)
     _told: Any = field(init=False)
     _stop: Any = field(init=False)
@@ -146,7 +147,7 @@ class Processes:
             while pending:
                 done, pending = wait(pending, TOLD_EVERY_S, FIRST_COMPLETED)
                 for one in done:
-                    whole = self._took(one) and whole
+                    whole = self._took(phase, one) and whole
                 self._tell(moved)
         except BrokenProcessPool as error:
             raise OperatorError(
@@ -166,10 +167,10 @@ class Processes:
         if not moved(count):
             self._stop.set()
 
-    def _took(self, step: Future[_Outcome]) -> bool:
+    def _took(self, phase: Phase, step: Future[_Outcome]) -> bool:
         """Whether a step came to its end. Raises the OperatorError that ended it."""
         found = step.result()
-        self.spent.add(found.cpu_s, found.checkpoint_s)
+        self.spent.setdefault(phase, Spent()).add(found.cpu_s, found.checkpoint_s)
         if found.message:
             self._stop.set()
             raise OperatorError(found.message, ExitCode(found.exit_code))
@@ -244,6 +245,8 @@ def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
             here.steps = open_steps(here.directory, here.settings)
         before_s = here.steps.checkpoint_s
         whole = asyncio.run(run_step(here.steps, phase, partition, as_of_ms, here.moved))
+        if os.getppid() != here.parent:
+            os._exit(1)
         here.tell()
         return _Outcome(whole, time.process_time() - cpu_s, here.steps.checkpoint_s - before_s)
     except OperatorError as error:

@@ -49,7 +49,8 @@ class Replay:
     jobs: int
     watcher: Watcher
     read: ReadFiles
-    spent: Spent = field(default_factory=Spent)
+    spent: dict[Phase, Spent] = field(default_factory=dict)
+    """By phase, of what this run did."""
 
     def run(self) -> bool:
         """To the end; False when the watcher stopped it. Raises OperatorError."""
@@ -57,7 +58,7 @@ class Replay:
             return False
         runner_ = runner(self.shadow.directory, self.settings, self.jobs)
         try:
-            return all(self._phase(runner_, phase) for phase in PHASES)
+            return all(self._phase(runner_, phase) for phase in self._phases())
         finally:
             self.spent = runner_.spent
             runner_.close()
@@ -97,6 +98,9 @@ class Replay:
                 raise _Stopped
 
     # -- phases ----------------------------------------------------------------------------------------
+
+    def _phases(self) -> tuple[Phase, ...]:
+        return PHASES if self.shadow.definition().sink != "none" else PHASES[:-1]
 
     def _phase(self, runner_: Runner, phase: Phase) -> bool:
         as_of_ms = 0 if phase in ("users", "items") else self.as_of_ms()

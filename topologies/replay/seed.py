@@ -7,6 +7,7 @@ that none starts on half of it; until then all of it may be done again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,17 @@ from topologies.ticks import tick_of
 from wire.names import ACTIVITIES
 
 ANSWER_S = 10.0
+SETTLING_S = 30.0
+SETTLING_PAUSE_S = 0.2
+SETTLING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+"""What brokers say of a topic that was made a moment ago."""
 FLUSH_S = 120.0
 QUEUE_POLL_S = 0.1
 SEEDED_FILE = "seeded"
@@ -94,9 +106,7 @@ class Seeder:
         consumer = Consumer(self.kafka.confluent() | {"log_level": 0, "group.id": "feedrank-replay"})
         try:
             found = consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions
-            return {
-                p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=ANSWER_S) for p in found
-            }
+            return {p: _bounds_of(consumer, TopicPartition(topic, p)) for p in found}
         finally:
             consumer.close()
 
@@ -197,3 +207,16 @@ class Seeder:
             "brokers and try again: no worker can start on half of them",
             ExitCode.BROKER_UNREACHABLE,
         )
+
+
+def _bounds_of(consumer: Consumer, at: TopicPartition) -> tuple[int, int]:
+    deadline_s = time.monotonic() + SETTLING_S
+    while True:
+        try:
+            found: tuple[int, int] = consumer.get_watermark_offsets(at, timeout=ANSWER_S)
+        except KafkaException as error:
+            if error.args[0].code() not in SETTLING or time.monotonic() > deadline_s:
+                raise
+            time.sleep(SETTLING_PAUSE_S)
+        else:
+            return found

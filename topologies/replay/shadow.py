@@ -14,7 +14,7 @@ from streams.errors import ExitCode, OperatorError
 from wire.names import Namespace
 
 Source = Literal["kafka", "files"]
-Sink = Literal["redis", "files"]
+Sink = Literal["redis", "files", "none"]
 
 DEFINITION_FILE = "replay.json"
 FORMAT = 1
