@@ -2,7 +2,7 @@
 # DURATION_S and KILL_AFTER_S given on the command line reach `feedrank demo` through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: chaos help demo test test-full lint bench constraints docs clean
+.PHONY: chaos simulate help demo test test-full lint bench constraints docs clean
 
 BIN := .venv/bin
 
@@ -11,6 +11,7 @@ help:
 	@echo "make test       everything that must pass"
 	@echo "make test-full  the same with the long versions"
 	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10 BROKERS=1)"
+	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=1000 FROM=0)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
 
@@ -44,6 +45,12 @@ chaos:
 	@.ci/environment demo,test
 	@rm -rf build/chaos
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES) --brokers $(BROKERS) --directory build/chaos
+
+SEEDS ?= 1000
+FROM ?= 0
+simulate:
+	@.ci/environment demo,test
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM)
 
 bench:
 	@.ci/environment demo,test,bench

@@ -1,0 +1,87 @@
+"""The command line: many seeds and one line at the end, or one seed told in full."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.simulation.many import play_all, verdicts
+from tests.simulation.redis_server import RedisServer
+from tests.simulation.simulation import play
+from tests.simulation.teeth import TEETH
+
+HASH_SEED = "0"
+"""Sets and dicts of strings have an order that differs between processes: part of what a seed has to fix."""
+
+
+def _many(first: int, count: int, jobs: int) -> int:
+    began_s, failed, turns, faults = time.monotonic(), list[int](), 0, Counter[str]()
+    for one in verdicts(first, count, jobs):
+        turns += one.turns
+        faults.update(one.faults)
+        if one.wrong:
+            failed.append(one.seed)
+            print(f"seed {one.seed} failed: {'; '.join(one.wrong[:4])}")
+            print(f"  again: python -m tests.simulation --seed {one.seed} --verbose", flush=True)
+    told = ", ".join(f"{name} {number}" for name, number in sorted(faults.items()))
+    print(f"faults: {told}")
+    seconds = time.monotonic() - began_s
+    worst = f"{len(failed)} FAILED (first: {min(failed)})" if failed else "all equal the oracle"
+    print(f"simulation: seeds {first} to {first + count - 1}, {turns} turns, {seconds:.0f} s: {worst}")
+    return 1 if failed else 0
+
+
+def _one(seed: int, verbose: bool) -> int:
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as directory:
+        redis = RedisServer(Path(directory))
+        try:
+            verdict = play(seed, Path(directory) / "disk", redis, verbose)
+        finally:
+            redis.stop()
+    print(f"seed {seed}: {verdict.turns} turns, {verdict.seconds:.1f} s, trace {verdict.trace:08x}")
+    print(f"  {verdict.faults}")
+    for wrong in verdict.wrong:
+        print(f"  {wrong}")
+    print("FAILED" if verdict.wrong else "equals the oracle")
+    return 1 if verdict.wrong else 0
+
+
+def _break(mechanism: str, seeds: range) -> int:
+    last = play_all(seeds, mechanism)[-1]
+    if not last.wrong:
+        print(f"{mechanism} broken: {len(seeds)} seeds did not notice")
+        return 1
+    number = last.seed - seeds.start + 1
+    print(f"{mechanism} broken: noticed by seed {last.seed}, number {number}: {last.wrong[0]}")
+    return 0
+
+
+def main() -> int:
+    """Returns 0 when every seed held, or noticed what was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation")
+    parser.add_argument("--seeds", type=int, default=1_000)
+    parser.add_argument("--from", dest="first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--break", dest="mechanism", choices=list(TEETH), help="see whether it is noticed")
+    asked = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
+        os.environ["PYTHONHASHSEED"] = HASH_SEED
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    if asked.mechanism is not None:
+        return _break(asked.mechanism, range(asked.first, asked.first + asked.seeds))
+    if asked.seed is not None:
+        return _one(asked.seed, asked.verbose)
+    return _many(asked.first, asked.seeds, asked.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

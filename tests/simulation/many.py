@@ -1,0 +1,45 @@
+"""Many seeds, on all cores."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from tests.simulation.redis_server import RedisServer
+from tests.simulation.simulation import Verdict, play
+from tests.simulation.teeth import broken
+
+CHUNK = 10
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def play_all(seeds: range, mechanism: str | None = None) -> list[Verdict]:
+    """In a process of its own, with a Redis of its own; a broken mechanism: up to the first who notices."""
+    logging.disable(logging.CRITICAL)
+    base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=base))
+    redis = RedisServer(directory)
+    try:
+        found: list[Verdict] = []
+        with broken(mechanism):
+            for seed in seeds:
+                found.append(play(seed, directory / "disk", redis))
+                if mechanism is not None and found[-1].wrong:
+                    break
+        return found
+    finally:
+        redis.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def verdicts(first: int, count: int, jobs: int) -> Iterator[Verdict]:
+    """Of `count` seeds from `first`, in any order."""
+    chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(play_all, chunk) for chunk in chunks]):
+            yield from done.result()

@@ -1,0 +1,96 @@
+"""What is replaced while a seed is played: clients, clocks, limits that are reached too rarely."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation import consumer, producer
+from tests.simulation.disk import options
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+    from tests.simulation.worker import SimApp
+
+SMALL: dict[str, Any] = {
+    "streams.flush.ROWS_PER_SLICE": 3,
+    "streams.recovery.ROWS_PER_SLICE": 4,
+    "streams.tail.RECORDS_PER_BATCH_MAX": 7,
+    "streams.tail.POLL_S": 0.8,
+    "streams.catch_up.RESTORED_ROWS_MAX": 25,
+    "streams.shards.BEHIND_RECORDS": 20,
+    "streams.producing.BATCH_BYTES_MAX": 5_000,
+    "streams.feeds.SLICE_FEEDS_MAX": 3,
+    "streams.feeds.VERSIONS_SLICE_MAX": 3,
+    "topologies.emission.IDLE_S": 0.2,
+    "topologies.heartbeat.BEAT_S": 0.3,
+    "topologies.settler.POLL_S": 0.5,
+    "topologies.ingest.CHECKPOINT_ROWS_MAX": 6,
+    "topologies.item_shard.PUBLISH_RECORDS_MAX": 8,
+    "topologies.census.CHUNK_USERS": 3,
+}
+"""Limits and pauses: so that what happens rarely in a large job happens often in a tiny one."""
+EPOCH_S = 1_700_000_000
+
+
+class Patches:
+    """Installs everything for the time of one seed."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+
+    def _all(self) -> dict[str, Any]:
+        one, loop = self._simulation, self._simulation.loop
+        wall: Callable[[], float] = lambda: EPOCH_S + loop.now_s  # noqa: E731
+        make_producer, make_consumer = partial(producer.SimProducer, one), partial(consumer.SimConsumer, one)
+        found = dict(SMALL)
+        for module in ("streams.recovery", "streams.tail"):
+            found[f"{module}.AIOKafkaConsumer"] = make_consumer
+            found |= {f"{module}.{name}": getattr(consumer, name) for name in ("take", "answered_at")}
+        return found | {
+            "streams.recovery.position_of": consumer.position_of,
+            "streams.tail.partitions_of": consumer.partitions_of,
+            "streams.checkpoint.AIOKafkaProducer": make_producer,
+            "streams.checkpoint.forget_errors": producer.forget_errors,
+            "topologies.served.AIOKafkaProducer": make_producer,
+            "streams.store.Rdict": one.disk.open,
+            "streams.store._options": options,
+            "streams.redis_link.Redis": one.redis_client,
+            "topologies.worker.Redis": one.redis_client,
+            "streams.transport.FrameTable": lambda *_: None,
+            "time.monotonic": loop.time,
+            "time.perf_counter": loop.time,
+            "time.time": wall,
+            "time.monotonic_ns": lambda: int(loop.now_s * 1e9),
+            "time.time_ns": lambda: int(wall() * 1e9),
+        }
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """All of it, until the end of the block."""
+        before: list[tuple[Any, str, Any]] = []
+        try:
+            for path, value in self._all().items():
+                module_name, _, name = path.rpartition(".")
+                module = time if module_name == "time" else import_module(module_name)
+                before.append((module, name, getattr(module, name)))
+                setattr(module, name, value)
+            yield
+        finally:
+            for module, name, value in reversed(before):
+                setattr(module, name, value)
+
+    @contextmanager
+    def app(self, app: SimApp) -> Iterator[None]:
+        """What the worker that is made in the block gets for its app."""
+        module = import_module("topologies.worker")
+        before = module.create_app
+        setattr(module, "create_app", lambda *_: app)  # noqa: B010
+        try:
+            yield
+        finally:
+            setattr(module, "create_app", before)  # noqa: B010

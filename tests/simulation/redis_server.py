@@ -1,0 +1,175 @@
+"""A real redis-server on a socket, with the network between it and the workers in the seed's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.exceptions import ConnectionError as Unreachable
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as TooSlow
+
+from tests.services import dies_with_us, redis_binary
+from tests.simulation.network import Network
+
+if TYPE_CHECKING:
+    from tests.simulation.simulation import Simulation
+
+START_S = 30.0
+REFUSED_S = 0.01
+
+
+class RedisServer:
+    """One for all seeds of a process; each seed begins with it empty."""
+
+    def __init__(self, directory: Path) -> None:
+        socket = directory / "redis.sock"
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir"]
+        self._process = subprocess.Popen(
+            dies_with_us([*command, str(directory)]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.client = redis.Redis(unix_socket_path=str(socket))
+        deadline_s = time.monotonic() + START_S
+        while not self._answers():
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"redis-server at {socket} does not answer after {START_S:.0f} s")
+            time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def stop(self) -> None:
+        self.client.close()
+        self._process.terminate()
+        self._process.wait()
+
+
+class SimRedisServer:
+    """The server as one seed has it. `newest`: by head, the newest version that was ever there."""
+
+    def __init__(self, simulation: Simulation, real: RedisServer) -> None:
+        self.simulation, self._real = simulation, real
+        self.network = Network(simulation.loop, "redis")
+        self.newest: dict[str, bytes] = {}
+        self.empty()
+        self.forget_scripts()
+
+    @property
+    def client(self) -> Any:
+        """For those who look at it from outside."""
+        return self._real.client
+
+    def empty(self) -> None:
+        """It lost its data."""
+        self._real.client.flushall()
+        self.newest.clear()
+
+    def forget_scripts(self) -> None:
+        """It was restarted with its data."""
+        self._real.client.script_flush()
+
+    def run(self, commands: Sequence[tuple[Any, ...]], transaction: bool) -> list[Any]:
+        """Replies, errors among them. Whoever polls a head sees no version go back."""
+        heads = sorted({str(c[3]) for c in commands if c[0] == "EVALSHA" and c[2]})
+        pipe = self._real.client.pipeline(transaction=transaction)
+        for command in commands:
+            pipe.execute_command(*command)
+        for head in heads:
+            pipe.execute_command("HGET", head, "version")
+        replies = pipe.execute(raise_on_error=False)
+        for head, version in zip(heads, replies[len(commands) :], strict=True):
+            if isinstance(version, bytes):
+                before = self.newest.get(head, b"")
+                self.simulation.demand(version >= before, f"{head} went back from {before!r} to {version!r}")
+                self.newest[head] = version
+        return replies[: len(commands)]
+
+    async def ask(self, commands: Sequence[tuple[Any, ...]], transaction: bool = False) -> list[Any]:
+        """The same over the network. Raises what redis-py raises."""
+        fate = self.simulation.faults.fate("redis")
+        if self.network.down_until > self.network.loop.time():
+            await asyncio.sleep(REFUSED_S)
+            raise Unreachable("connection refused")
+        if fate == "lost":
+            await asyncio.sleep(self.network.delay_s())
+            raise TooSlow("no answer")
+        replies: list[Any] = await self.network.ask(self.run, commands, transaction)
+        if fate == "answer lost":
+            raise TooSlow("no answer")
+        return replies
+
+
+class _Pipeline:
+    """redis-py's, as far as it is used."""
+
+    def __init__(self, server: SimRedisServer, transaction: bool) -> None:
+        self._server, self._transaction = server, transaction
+        self._commands: list[tuple[Any, ...]] = []
+
+    async def __aenter__(self) -> _Pipeline:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        self._commands.clear()
+
+    def execute_command(self, *command: Any) -> None:
+        self._commands.append(command)
+
+    def delete(self, *keys: str) -> None:
+        self.execute_command("DEL", *keys)
+
+    def set(self, key: str, value: bytes, ex: int) -> None:
+        self.execute_command("SET", key, value, "EX", ex)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        replies = await self._server.ask(self._commands, self._transaction)
+        self._commands = []
+        for reply in replies if raise_on_error else ():
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+
+class SimRedis:
+    """What stands in for `redis.asyncio.Redis`."""
+
+    def __init__(self, server: SimRedisServer) -> None:
+        self._server = server
+
+    def pipeline(self, transaction: bool = True) -> _Pipeline:
+        return _Pipeline(self._server, transaction)
+
+    async def _one(self, *command: Any) -> Any:
+        (reply,) = await self._server.ask([command])
+        if isinstance(reply, (NoScriptError, ResponseError)):
+            raise reply
+        return reply
+
+    async def script_load(self, text: str) -> Any:
+        return await self._one("SCRIPT LOAD", text)
+
+    async def get(self, key: str) -> Any:
+        return await self._one("GET", key)
+
+    async def delete(self, key: str) -> Any:
+        return await self._one("DEL", key)
+
+    async def hset(self, key: str, field: str, value: str) -> Any:
+        return await self._one("HSET", key, field, value)
+
+    async def hgetall(self, key: str) -> Any:
+        return await self._one("HGETALL", key)
+
+    async def expire(self, key: str, seconds: int) -> Any:
+        return await self._one("EXPIRE", key, seconds)
+
+    async def aclose(self) -> None:
+        """The socket is shared."""

@@ -1,0 +1,293 @@
+"""One seed from its beginning to its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from models.policy import Policy, parse_policy
+from tests.oracle.made_up import Size
+from tests.simulation import checks
+from tests.simulation.broker import Broker
+from tests.simulation.disk import Disk
+from tests.simulation.faults import Faults, Plan
+from tests.simulation.group import Group
+from tests.simulation.log import ABORT, packed
+from tests.simulation.loop import PROCESS, SimLoop
+from tests.simulation.network import Network
+from tests.simulation.patches import Patches
+from tests.simulation.redis_server import RedisServer, SimRedis, SimRedisServer
+from tests.simulation.script import write
+from tests.simulation.worker import NAMES, TICK_S, SimWorker
+from topologies.settlement import SettleBoard, SettleRequest
+from topologies.ticks import tick_of
+from wire.names import ACTIVITIES, DEAD_LETTERS, ITEMS
+
+RESTART_S = 1.0
+STOP_S = 5.0
+SETTLE_S = 40.0
+SETTLES_MAX = 20
+FOREIGN = 999
+
+
+class Wrong(AssertionError):  # noqa: N818
+    """What must not be, is."""
+
+
+@dataclass
+class Verdict:
+    """`wrong`: what did not hold, empty when all did. `trace`: equal for equal runs."""
+
+    seed: int
+    wrong: list[str]
+    trace: int
+    turns: int
+    seconds: float
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+@cache
+def policy_text() -> str:
+    return files("models").joinpath("default_policy.toml").read_text()
+
+
+@cache
+def _policy() -> Policy:
+    return parse_policy(policy_text())
+
+
+class Simulation:
+    """Everything of one seed. `directory`: for RocksDB; `redis`: a running server."""
+
+    def __init__(self, seed: int, directory: Path, redis: RedisServer, tell: Callable[[str], None]) -> None:
+        self.seed, self._tell = seed, tell
+        self.random = random.Random(seed)
+        self.plan = Plan.drawn(self.random)
+        self.policy = _policy()
+        plan = self.plan
+        size = Size(plan.activities, plan.items, plan.users, changing=False, quiet=1)
+        self.script = write(self.random, policy_text(), plan.partitions, size)
+        self.loop = SimLoop(self.random)
+        PROCESS.set(self.loop.world)
+        self.network = Network(self.loop, "brokers")
+        self.compacted = (NAMES.users_changelog, NAMES.item_rows_changelog, NAMES.item_features)
+        topics = (ACTIVITIES, ITEMS, DEAD_LETTERS, NAMES.item_deltas, NAMES.served, *self.compacted)
+        self.broker = Broker(self.network, dict.fromkeys(topics, plan.partitions))
+        sources = [
+            TopicPartition(t, p) for t in (ACTIVITIES, NAMES.item_deltas) for p in range(plan.partitions)
+        ]
+        self.group = Group(self.network, sources, self.random)
+        self.faults = Faults(self)
+        self.redis = SimRedisServer(self, redis)
+        self.disk = Disk(directory, self.random)
+        self.patches = Patches(self)
+        self.workers: dict[str, SimWorker] = {}
+        self.wrong: list[str] = []
+        self.closing = False
+        self.request: SettleRequest | None = None
+        self.bad: dict[tuple[str, int, int], bytes | None] = {}
+
+    # -- what the parts tell ---------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Part of the trace."""
+        self.loop.note(text)
+        self._tell(f"{self.loop.time():9.3f} {text}")
+
+    def demand(self, holds: bool, what: str) -> None:
+        """What must hold at every moment."""
+        if not holds:
+            self.note(f"WRONG: {what}")
+            self.wrong.append(what)
+
+    def broken(self, error: BaseException | None) -> None:
+        """A worker ended by a defect."""
+        self.wrong.append(f"a worker ended by a defect: {error!r}")
+
+    @property
+    def redis_client(self) -> Any:
+        """In the place of redis.asyncio.Redis."""
+        server = self.redis
+
+        class Client:
+            @staticmethod
+            def from_url(url: str, **_: Any) -> SimRedis:
+                return SimRedis(server)
+
+        return Client
+
+    @property
+    def transactional_ids(self) -> list[str]:
+        """Those that some worker has used."""
+        return sorted(self.broker.transactional_ids)
+
+    # -- workers ---------------------------------------------------------------------------------------
+
+    def start(self, name: str) -> None:
+        """A process with this name, and the directory of this name."""
+        if self.closing:
+            return
+        process = self.loop.process(name)
+
+        def begin() -> SimWorker:
+            return SimWorker(self, name, self.disk.path, process)
+
+        self.note(f"{name} starts")
+        self.workers[name] = process.context.copy().run(begin)
+        self.loop.spawn(process, self.workers[name].run())
+
+    def any_worker(self) -> SimWorker | None:
+        """One that is there."""
+        return self.workers[self.random.choice(sorted(self.workers))] if self.workers else None
+
+    def kill(self, worker: SimWorker, disk_too: bool = False) -> None:
+        """Gone between two turns; started again after a while."""
+        self.note(f"{worker.name} is killed" + (", its disk too" if disk_too else ""))
+        self.workers.pop(worker.name)
+        self.loop.kill(worker.process)
+        if disk_too:
+            self.disk.lose(self.disk.path / worker.name)
+        self._again(worker.name)
+
+    def stop(self, worker: SimWorker) -> None:
+        """SIGTERM."""
+        self.note(f"{worker.name} stops")
+        self.workers.pop(worker.name)
+        self.loop.spawn(worker.process, self._stop(worker))
+
+    def ended(self, worker: SimWorker, failure: BaseException | None) -> None:
+        """A worker gives up; its supervisor starts it again."""
+        checks.may_end(self, failure)
+        if self.workers.get(worker.name) is worker:
+            self.stop(worker)
+
+    async def _stop(self, worker: SimWorker) -> None:
+        try:
+            await worker.stop()
+        except Exception as error:
+            self.note(f"{worker.name} did not stop well: {error!r}")
+        self.loop.call_soon(self._gone, worker, context=self.loop.world.context)
+
+    def _gone(self, worker: SimWorker) -> None:
+        if worker.process.alive:
+            self.note(f"{worker.name} has stopped")
+            self.loop.kill(worker.process)
+            self._again(worker.name)
+
+    def _again(self, name: str) -> None:
+        if self.closing:
+            return
+        pause_s = RESTART_S * self.random.random() * 3
+        self.loop.call_later(pause_s, self.start, name, context=self.loop.world.context)
+
+    # -- the world -------------------------------------------------------------------------------------
+
+    async def abort_one(self, tp: TopicPartition) -> None:
+        """Records of activities that were never committed, and their marker."""
+        record = (0, self.script.end_ms, b"user-1", b"never committed", ())
+        if self.random.random() < 0.7:
+            self.broker.logs[tp].append(packed([record], 0, FOREIGN, 0), 1, FOREIGN)
+            await asyncio.sleep(self.random.random())
+        self.broker.logs[tp].mark(FOREIGN, 0, ABORT)
+
+    async def _produce(self) -> dict[tuple[str, int, int], bytes | None]:
+        """All records, in order, in bursts; returns where the bad ones went."""
+        bad: dict[tuple[str, int, int], bytes | None] = {}
+        pause_s = 3 * self.plan.produce_s / len(self.script.records)
+        for one in self.script.records:
+            if self.random.random() < 0.3:
+                await asyncio.sleep(self.random.expovariate(1 / pause_s))
+            offset = self.broker.append(one.tp, (0, one.time_ms, one.key, one.value, ()))
+            if one.bad:
+                bad[one.tp.topic, one.tp.partition, offset] = one.value
+        return bad
+
+    async def _settle(self) -> None:
+        """As `feedrank settle` does."""
+        tick = tick_of(self.script.end_ms, TICK_S * 1_000)
+        tps = [TopicPartition(ACTIVITIES, p) for p in range(self.plan.partitions)]
+        ends = {tp.partition: end for tp, end in self.broker.ends(tps, committed=True).items()}
+        board = SettleBoard(SimRedis(self.redis), NAMES)  # type: ignore[arg-type]
+        for attempt in range(SETTLES_MAX):
+            self.request = SettleRequest(f"settle-{attempt}", tick, tick * TICK_S * 1_000, ends)
+            calm = self.faults.over
+            try:
+                await board.ask(self.request)
+                await board.wait(self.request, SETTLE_S)
+            except (*checks.REDIS_AWAY, TimeoutError) as error:
+                self.note(f"settle has to be asked for again: {error!r}")
+                if attempt == SETTLES_MAX - 1 or (calm and isinstance(error, TimeoutError)):
+                    raise
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+    async def _play(self) -> None:
+        self.loop.create_task(self.faults.run())
+        for n in range(self.plan.workers):
+            self.start(f"worker-{n}")
+        self.loop.spawn(self.network.servers, self.group.run())
+        self.bad = await self._produce()
+        self.note("all is produced")
+        await asyncio.sleep(self.random.choice((0.0, 2.0, 5.0)))
+        early = self.random.random() < 0.5
+        settling = asyncio.ensure_future(self._settle()) if early else None
+        if early:
+            await asyncio.sleep(self.random.random() * 4)
+        self.faults.end()
+        self.note("nothing goes wrong any more")
+        await checks.nobody_is_forgotten(self)
+        await (settling or self._settle())
+        self.note("settled")
+        await checks.all_is_committed(self)
+        await self._close()
+
+    async def _close(self) -> None:
+        """Every worker ends, told to or not, and stays away."""
+        self.closing = True
+        for name in sorted(self.workers):
+            if self.random.random() < 0.5:
+                self.stop(self.workers[name])
+        await asyncio.sleep(STOP_S)
+        for process in [process for process in self.loop.processes if process.name.startswith("worker")]:
+            self.loop.kill(process)
+
+    def run(self) -> Verdict:
+        """Play it, and compare."""
+        gc.disable()
+        try:
+            with self.patches.installed():
+                try:
+                    self.loop.run_until_complete(
+                        self.loop.create_task(self._play(), context=self.loop.world.context)
+                    )
+                    checks.compare(self)
+                except (AssertionError, TimeoutError) as error:
+                    self.wrong.append(f"{type(error).__name__}: {error}")
+                finally:
+                    turns, seconds, trace = self.loop.steps, self.loop.time(), self.loop.trace
+                    self.wrong += checks.complaints(self)
+                    self.loop.wind_up()
+                    for process in [*self.loop.processes, *self.loop.graves]:
+                        for last in process.at_death:
+                            last()
+        finally:
+            gc.enable()
+            asyncio.set_event_loop(None)
+        return Verdict(self.seed, self.wrong, trace, turns, seconds, self.faults.counts)
+
+
+def play(seed: int, directory: Path, redis: RedisServer, verbose: bool = False) -> Verdict:
+    """One seed."""
+    tell = (lambda text: print(text, file=sys.stderr)) if verbose else (lambda text: None)
+    return Simulation(seed, directory, redis, tell).run()
