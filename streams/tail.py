@@ -30,8 +30,9 @@ OnBatch = Callable[[RecordBatch], Awaitable[None] | None]
 class TailReader:
     """Gives all records of `topics` to `on_batch`, in offset order per partition, each once per lifetime.
 
-    `committed`: leave out aborted and open transactions. Broker errors are met with backoff and a log line;
-    then it goes on where it was. An error of `on_batch` goes to `failed` and ends the reader.
+    At most `records_max` at a time. `committed`: leave out aborted and open transactions. Broker errors are
+    met with backoff and a log line; then it goes on where it was. An error of `on_batch` goes to `failed` and
+    ends the reader.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class TailReader:
         failed: Callable[[BaseException], None],
         *,
         committed: bool = True,
+        records_max: int = RECORDS_PER_BATCH_MAX,
     ) -> None:
         self._kafka, self._topics, self._on_batch, self._failed = kafka, topics, on_batch, failed
+        self._records_max = records_max
         self._isolation = "read_committed" if committed else "read_uncommitted"
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -190,7 +193,7 @@ class TailReader:
 
     async def _read(self, fetch: RawFetch) -> None:
         tp = TopicPartition(fetch.topic, fetch.partition)
-        for batch in Unpacker(fetch).batches(RECORDS_PER_BATCH_MAX):
+        for batch in Unpacker(fetch).batches(self._records_max):
             if len(batch):
                 done = self._on_batch(batch)
                 if inspect.isawaitable(done):

@@ -7,7 +7,6 @@ no refresh holds the loop. Whoever waits for a tick waits here.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -24,12 +23,12 @@ from streams.dead_letters import DeadLetter
 from streams.errors import ExitCode, OperatorError
 from streams.log import logger
 from streams.registry import Registry
+from topologies.bad_items import BadItems
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
 from topologies.ticks import NEVER
 
 U64 = NDArray[np.uint64]
-BAD_ITEMS_MAX = 10_000
 
 log = logger(__name__)
 
@@ -38,8 +37,8 @@ log = logger(__name__)
 class Catalogue:
     """`partitions`: of item-features. `on_items` hears of the fps (uint64[k]) of items that came or changed.
 
-    `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `bad_items` by
-    partition of the items topic: dead letters in offset order; their shard commits them.
+    `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `bad_items`: dead
+    letters, which their shard commits.
     """
 
     index: ItemIndex
@@ -49,7 +48,7 @@ class Catalogue:
     on_items: Callable[[U64], None]
     tick: int = NEVER
     as_of_ms: int = 0
-    bad_items: defaultdict[int, list[DeadLetter]] = field(default_factory=lambda: defaultdict(list))
+    bad_items: BadItems = field(default_factory=BadItems)
     items_next: dict[int, int] = field(default_factory=dict)
     _markers: list[int] = field(default_factory=list)
     _as_of_ms: dict[int, int] = field(default_factory=dict)
@@ -68,11 +67,14 @@ class Catalogue:
                 self.index.upsert(changes.upserts)
             if len(changes.removed):
                 self.index.remove(changes.removed)
-            if bad:
-                self.bad_items[batch.partition] = (self.bad_items[batch.partition] + bad)[-BAD_ITEMS_MAX:]
+            self.bad_items.add(batch.partition, bad)
             if changes.upserts:
                 self.on_items(fp64s(record.item_id.encode() for record in changes.upserts))
         self.items_next[batch.partition] = batch.next_offset
+
+    async def refused(self, batch: RecordBatch) -> list[DeadLetter]:
+        """The dead letters of a batch that is read again."""
+        return (await self._decoded(batch))[1]
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ItemChanges, list[DeadLetter]]:
         while True:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+
+def now_ms() -> int:
+    """The wall clock, ms since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)

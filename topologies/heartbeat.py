@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,12 @@ def caught_up(shards: ShardTable[UserShard]) -> bool:
     return bool(shards.shards) and all(s.lag <= CAUGHT_UP_RECORDS for s in shards.shards.values())
 
 
+def _nobody_reads_again(shard: Shard[ItemShard], partition: int, stop: int) -> None:
+    raise AssertionError(
+        f"bad items of partition {partition} before {stop} were not kept, and nobody reads them again"
+    )
+
+
 def now_ms() -> int:
     """The clock of the beats: it never goes back."""
     return time.monotonic_ns() // 1_000_000
@@ -36,7 +43,9 @@ def now_ms() -> int:
 @dataclass(slots=True)
 class Heartbeat:
     """Beats ten times a second. `request`: what `feedrank settle` asked for last, as of `asked_ms` (of the
-    clock of the beats): until that is known, no tick closes by grace."""
+    clock of the beats): until that is known, no tick closes by grace. `read_again` (shard, partition of
+    items, offset): begin to set aside bad items up to there, which memory did not keep (harmless while it is
+    being done)."""
 
     users: ShardTable[UserShard]
     items: ShardTable[ItemShard]
@@ -46,6 +55,7 @@ class Heartbeat:
     progress: Progress
     request: SettleRequest | None = None
     asked_ms: int = NEVER
+    read_again: Callable[[Shard[ItemShard], int, int], None] = _nobody_reads_again
     _stood: dict[tuple[str, int], int] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -83,12 +93,19 @@ class Heartbeat:
         state.gate.asked_ms = self.asked_ms
         for partition, next_offset in catalogue.items_next.items():
             if partition % catalogue.partitions == shard.partition:
-                state.set_aside(partition, catalogue.bad_items[partition], next_offset)
+                self._bad_items(shard, partition, next_offset)
         state.close_tick(now_ms)
         if state.publishes:
             shard.checkpoints.cut_soon()
         self._standing(shard)
         self.metrics.set(self.metrics.rows, len(state.arena), "items", shard.partition)
+
+    def _bad_items(self, shard: Shard[ItemShard], partition: int, next_offset: int) -> None:
+        state, bad = shard.state, self.catalogue.bad_items
+        if state.items_next.get(partition, 0) < bad.complete_from[partition]:
+            self.read_again(shard, partition, bad.complete_from[partition])
+        else:
+            state.set_aside(partition, bad.letters[partition], next_offset)
 
     def _standing(self, shard: Shard[Any]) -> None:
         """Lag and position, for monitors and for the watchdog."""

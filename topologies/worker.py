@@ -6,7 +6,6 @@ The parts know nothing of each other but what they are given here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -33,9 +32,10 @@ from streams.shards import Job
 from streams.store import ShardStore
 from streams.tail import TailReader
 from streams.transport import ShardTable, create_app
+from topologies.bad_items import RECORDS_PER_SLICE, BadItemsAgain
 from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
-from topologies.clock import StreamClock
+from topologies.clock import StreamClock, now_ms
 from topologies.delivery import Delivery
 from topologies.emission import Emission, SliceSize
 from topologies.fallbacks import Fallbacks
@@ -71,11 +71,6 @@ class Instruments:
     progress: Progress
 
 
-def wall_ms() -> int:
-    """The wall clock, ms since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class Worker(Service):  # type: ignore[misc]
     """Starts and stops what runs beside the shards."""
 
@@ -90,7 +85,7 @@ class Worker(Service):  # type: ignore[misc]
         super().__init__()
         self.settings, self.policy, self.partitions, self.told = settings, policy, partitions, told
         names, metrics = settings.names, told.metrics
-        self.clock = StreamClock(wall_ms if settings.worker.clock == "wall" else None)
+        self.clock = StreamClock(now_ms if settings.worker.clock == "wall" else None)
         self.app = create_app(
             names,
             settings.kafka,
@@ -105,7 +100,9 @@ class Worker(Service):  # type: ignore[misc]
             partitions,
             self._items_came,
         )
-        self.items_tail = TailReader(settings.kafka, [ITEMS], self.catalogue.items_came, self.app.fail)
+        self.items_tail = TailReader(
+            settings.kafka, [ITEMS], self.catalogue.items_came, self.app.fail, records_max=RECORDS_PER_SLICE
+        )
         self.features_tail = TailReader(
             settings.kafka, [names.item_features], self.catalogue.features_came, self.app.fail
         )
@@ -119,6 +116,8 @@ class Worker(Service):  # type: ignore[misc]
         self.delivery = Delivery(self.writer, self.served, metrics, told.health)
         self.emission = self._emission()
         self.heartbeat = Heartbeat(self.users, self.items, self.catalogue, self.clock, metrics, told.progress)
+        self.bad_items = BadItemsAgain(settings.kafka, self.catalogue.refused, self.app.fail)
+        self.heartbeat.read_again = self.bad_items.begin
         self.redis = Redis.from_url(settings.redis.address)
         self.settler = Settler(
             SettleBoard(self.redis, names),
@@ -288,6 +287,7 @@ class Worker(Service):  # type: ignore[misc]
     async def on_stop(self) -> None:
         self.watchdog.stop()
         self.loop_watch.stop()
+        await self.bad_items.stop()
         await self.items_tail.stop()
         await self.features_tail.stop()
         await self.served.stop()

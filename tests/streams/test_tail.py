@@ -14,6 +14,7 @@ from streams.tail import TailReader
 from tests.conftest import MakeTopic
 from tests.services import Kafka, create_topic
 from tests.streams.fakes import kafka_at, numbers, produce, until
+from tests.waiting import GUARD_S
 
 pytestmark = pytest.mark.kafka
 
@@ -50,7 +51,7 @@ def test_all_partitions_of_all_topics_from_the_start(kafka: str, make_topic: Mak
         await produce(kafka, items, sent[:10], 1)
         await produce(kafka, features, sent[:20], 0)
         async with tailing(kafka, items, features) as (reader, seen):
-            await reader.caught_up(10)
+            await reader.caught_up(GUARD_S)
             assert seen.rows == {(items, 0): sent, (items, 1): sent[:10], (features, 0): sent[:20]}
             assert reader.lag == 0
             assert reader.progress == (2_530, 2_530)
@@ -63,11 +64,11 @@ def test_caught_up_includes_what_was_there_when_asked(kafka: str, make_topic: Ma
 
     async def story() -> None:
         async with tailing(kafka, items) as (reader, seen):
-            await reader.caught_up(10)
+            await reader.caught_up(GUARD_S)
             assert seen.rows == {}
             for at in range(3):
                 await produce(kafka, items, numbers(5))
-                await reader.caught_up(10)
+                await reader.caught_up(GUARD_S)
                 assert len(seen.rows[items, 0]) == 5 * (at + 1)
 
     asyncio.run(story())
@@ -91,7 +92,7 @@ def test_open_and_aborted_transactions_are_not_read(kafka: str, make_topic: Make
             await producer.begin_transaction()
             await producer.send_and_wait(features, b"not yet", b"k", partition=0)
             await until(lambda: len(seen.rows.get((features, 0), [])) == 2)
-            await reader.caught_up(10)
+            await reader.caught_up(GUARD_S)
             assert [value for _, value in seen.rows[features, 0]] == [b"yes", b"yes too"]
             await producer.commit_transaction()
             await until(lambda: len(seen.rows[features, 0]) == 3)
@@ -109,7 +110,7 @@ def test_a_reader_of_uncommitted_records_does_not_wait_for_them(kafka: str, make
         ):
             await producer.begin_transaction()
             await producer.send_and_wait(items, b"open", b"k", partition=0)
-            await reader.caught_up(10)
+            await reader.caught_up(GUARD_S)
             assert seen.rows[items, 0] == [(b"k", b"open")]
             await producer.abort_transaction()
 
@@ -152,7 +153,7 @@ def test_it_goes_on_where_it_was_after_the_broker_came_back(private_kafka: Kafka
         bootstrap = private_kafka.bootstrap
         await produce(bootstrap, items, numbers(50), 0)
         async with tailing(bootstrap, items) as (reader, seen):
-            await reader.caught_up(10)
+            await reader.caught_up(GUARD_S)
             await asyncio.to_thread(private_kafka.restart)
             await produce(bootstrap, items, numbers(80)[50:], 0)
             await reader.caught_up(20)

@@ -16,7 +16,7 @@ from streams.batch import RecordBatch
 from streams.codec import ItemDecoder
 from streams.errors import ExitCode, OperatorError
 from tests.topologies.in_process import run
-from topologies import catalogue as catalogue_module
+from topologies import bad_items
 from topologies.catalogue import Catalogue
 from topologies.item_keys import keys_of
 from topologies.item_shard import MARKER_KEY
@@ -85,15 +85,19 @@ def test_bad_items_stand_by_partition_in_order_and_the_others_go_on() -> None:
     run(one.items_came(batch([(b"i1", b"{"), item("i2")], partition=1)))
     run(one.items_came(batch([(b"i3", b"["), item("i4")], partition=1, start=2)))
     assert len(one.index) == 2
-    assert {p: [bad.offset for bad in letters] for p, letters in one.bad_items.items()} == {1: [0, 2]}
+    assert {p: [bad.offset for bad in letters] for p, letters in one.bad_items.letters.items()} == {1: [0, 2]}
     assert one.items_next == {1: 4}
 
 
-def test_of_too_many_bad_items_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_module, "BAD_ITEMS_MAX", 3)
+@pytest.mark.parametrize(("limit", "value"), [("KEPT_MAX", 3), ("KEPT_BYTES_MAX", 6)])
+def test_of_too_many_bad_items_the_newest_are_kept(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(bad_items, limit, value)
     one, _ = made()
     run(one.items_came(batch([(b"i", b"{")] * 5)))
-    assert [bad.offset for bad in one.bad_items[0]] == [2, 3, 4]
+    assert [bad.offset for bad in one.bad_items.letters[0]] == [2, 3, 4]
+    assert one.bad_items.complete_from[0] == 2
 
 
 def test_derived_records_come_and_go_before_and_after_their_items() -> None:
