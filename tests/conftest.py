@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.services import (
     ROOT,
@@ -27,6 +28,10 @@ from tests.services import (
 )
 
 MakeTopic = Callable[..., str]
+
+# Examples are judged by what they show, not by how long a busy machine takes for one.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def _absent(reason: object) -> None:
