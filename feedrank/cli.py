@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "diff": "Compare the feeds of two namespaces.",
     "inspect": "Show the rows of a user or an item, in words and numbers.",
     "catch-up": "Let a shadow namespace go on live from where its replay ended.",
+    "state": "Check, mend, export and import the rows of a namespace.",
     "settle": "Rank every active user at one stated tick and time.",
     "bench": "Measure, beside a peer.",
 }

@@ -3,7 +3,8 @@
     with ChangelogRows(settings.kafka, names.users_changelog) as changelog:
         rows = changelog.newest(3, lambda key: key == b"uann")
 
-Only committed records count, and of each key the newest: what a worker would recover to.
+Only committed records count, and of each key the newest: what a worker would recover to. A checkpoint counts
+with its last record, the position, so that rows and position are of one moment also beside a running worker.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.concerns import KafkaSettings
+from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 
 ANSWER_S = 10.0
@@ -71,11 +73,13 @@ class ChangelogRows:
     def newest(
         self, partition: int, wanted: Callable[[bytes], bool], told: Told = lambda done, total: None
     ) -> dict[bytes, bytes]:
-        """The newest committed value of every wanted key of a partition, up to its end as of now.
+        """The newest committed value of every wanted key of a partition, up to its last whole checkpoint as
+        of now; the position record always comes with them.
 
         Reads the whole partition; memory for what is wanted.
         """
         found: dict[bytes, bytes] = {}
+        held: dict[bytes, bytes | None] = {}
         try:
             asked = TopicPartition(self._topic, partition)
             start, end = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S)
@@ -94,8 +98,11 @@ class ChangelogRows:
                         raise KafkaException(error)
                     if (message.offset() or 0) >= end:
                         return found
-                    _take(found, _bytes(message.key()), message.value(), wanted)
-                    done = message.offset() or 0
+                    key, value, done = _bytes(message.key()), message.value(), message.offset() or 0
+                    if key == POSITION_KEY or wanted(key):
+                        held[key] = None if value is None else _bytes(value)
+                    if key == POSITION_KEY:
+                        _take(found, held)
                 if messages:
                     told(done - start, end - start)
         except KafkaException as error:
@@ -109,15 +116,14 @@ class ChangelogRows:
         )
 
 
-def _take(
-    found: dict[bytes, bytes], key: bytes, value: str | bytes | None, wanted: Callable[[bytes], bool]
-) -> None:
-    if not wanted(key):
-        return
-    if value is None:
-        found.pop(key, None)
-    else:
-        found[key] = _bytes(value)
+def _take(found: dict[bytes, bytes], held: dict[bytes, bytes | None]) -> None:
+    """A checkpoint is whole."""
+    for key, value in held.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = value
+    held.clear()
 
 
 def _bytes(value: str | bytes | None) -> bytes:

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     FENCED = 11
     BAD_INPUT = 12
     NOT_READY = 13
+    DIFFERENT = 14
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -39,6 +40,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.FENCED: "Another worker has taken over a partition of this one; a supervisor should restart it.",
     ExitCode.BAD_INPUT: "The input of a command (a file, a dead letter, an item) is wrong.",
     ExitCode.NOT_READY: "Refused: a namespace is not ready to be read, or someone else was faster.",
+    ExitCode.DIFFERENT: "Stored rows are not what the topics say (`feedrank state verify`).",
     ExitCode.INTERNAL: "A defect: something that should not happen did.",
     ExitCode.INTERRUPTED: "Interrupted with Ctrl-C before the command had finished.",
 }

@@ -35,7 +35,7 @@ class StoredRows(Protocol):
     def newest(
         self, table: Table, partition: int, wanted: Callable[[bytes], bool], told: Told = ...
     ) -> dict[bytes, bytes]:
-        """The rows of wanted keys; the position record counts as one (POSITION_KEY)."""
+        """The rows of wanted keys and, under POSITION_KEY, the position record that they belong to."""
         ...
 
 
@@ -91,7 +91,7 @@ class DiskRows:
         store = ShardStore(self.directory / f"{table}-{partition}")
         try:
             position = store.get(POSITION_KEY)
-            found = {POSITION_KEY: position} if position is not None and wanted(POSITION_KEY) else {}
+            found = {} if position is None else {POSITION_KEY: position}
             for tag in TAGS[table]:
                 for chunk in store.scan(tag):
                     found |= {key: value for key, value in chunk if wanted(key)}
@@ -123,8 +123,7 @@ def user_of_key(key: bytes) -> bytes:
 def read_user(stored: StoredRows, user: bytes, told: Told = lambda done, total: None) -> KeyedState:
     """Rows of one user; none where the user never did anything."""
     partition = partition_of(user, stored.partitions)
-    wanted = user_keys(user) | {POSITION_KEY}
-    rows = stored.newest("users", partition, wanted.__contains__, told)
+    rows = stored.newest("users", partition, user_keys(user).__contains__, told)
     return KeyedState(partition, _position(rows), rows)
 
 
@@ -132,8 +131,8 @@ def read_item(stored: StoredRows, item: str, told: Told = lambda done, total: No
     """The row of one item; none where nothing happened to it."""
     fp = fp64(item.encode())
     partition = fp % stored.partitions
-    wanted = {b"i" + fp.to_bytes(FP_BYTES, "big"), POSITION_KEY}
-    rows = stored.newest("item-rows", partition, wanted.__contains__, told)
+    key = b"i" + fp.to_bytes(FP_BYTES, "big")
+    rows = stored.newest("item-rows", partition, key.__eq__, told)
     return KeyedState(partition, _position(rows), rows)
 
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.agreement import Pairs, percentiles
@@ -44,6 +44,7 @@ def plain_overlap(a: list[int], b: list[int], k: int) -> float:
     return len(set(a[:k]) & set(b[:k])) / longest if longest else float("nan")
 
 
+@settings(deadline=None, max_examples=50)
 @given(BOTH, st.integers(1, 12), st.floats(0.05, 0.98))
 def test_every_measure_is_its_definition(lists: list[tuple[list[int], list[int]]], k: int, p: float) -> None:
     pairs = pairs_of(lists)
@@ -53,6 +54,7 @@ def test_every_measure_is_its_definition(lists: list[tuple[list[int], list[int]]
     assert pairs.common.tolist() == [len(set(a) & set(b)) for a, b in lists]
 
 
+@settings(deadline=None, max_examples=50)
 @given(BOTH, st.floats(0.05, 0.98))
 def test_it_does_not_matter_which_comes_first(lists: list[tuple[list[int], list[int]]], p: float) -> None:
     one, other = pairs_of(lists), pairs_of([(b, a) for a, b in lists])
@@ -61,6 +63,7 @@ def test_it_does_not_matter_which_comes_first(lists: list[tuple[list[int], list[
     np.testing.assert_array_equal(one.overlap(5), other.overlap(5))
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(), min_size=1, max_size=40, unique=True), st.floats(0.05, 0.98))
 def test_the_same_list_agrees_wholly_and_its_reverse_not_at_all(items: list[int], p: float) -> None:
     same, turned = Pairs.of([items], [items]), Pairs.of([items], [items[::-1]])

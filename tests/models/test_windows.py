@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.item_deltas import Deltas
@@ -31,6 +31,7 @@ def row_of(cells: list[tuple[int, int, int]]) -> np.ndarray[tuple[int], np.dtype
     return row
 
 
+@settings(deadline=None, max_examples=50)
 @given(CELLS, st.integers(-400, 3_400))
 def test_each_bucket_stands_at_its_time(cells: list[tuple[int, int, int]], at: int) -> None:
     row = row_of(cells)
