@@ -2,7 +2,7 @@
 # DURATION_S and KILL_AFTER_S given on the command line reach `feedrank demo` through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: chaos simulate help demo test test-full lint bench constraints docs clean
+.PHONY: chaos simulate fuzz help demo test test-full lint bench constraints docs clean
 
 BIN := .venv/bin
 
@@ -12,6 +12,7 @@ help:
 	@echo "make test-full  the same with the long versions"
 	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10 BROKERS=1)"
 	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=1000 FROM=0)"
+	@echo "make fuzz       mutated records through the decoder (RECORDS=1000000 FROM=0)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
 
@@ -51,6 +52,11 @@ FROM ?= 0
 simulate:
 	@.ci/environment demo,test
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM)
+
+RECORDS ?= 1000000
+fuzz:
+	@.ci/environment demo,test
+	$(BIN)/python -m tests.fuzz --records $(RECORDS) --from $(FROM)
 
 bench:
 	@.ci/environment demo,test,bench
