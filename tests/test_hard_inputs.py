@@ -1,5 +1,5 @@
-"""Rude producers: late, early, repeated, withdrawn, flapping. Rows and feeds are those of the oracle, bit for bit,
-whatever the cuts."""
+"""Rude producers: late, early, repeated, withdrawn, flapping. Rows and feeds are those of the oracle, bit for
+bit, whatever the cuts."""
 
 from __future__ import annotations
 
