@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates.query import splitmix64
-from models.order import placed
 
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
@@ -57,7 +56,8 @@ def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -
     drawn_place = np.flatnonzero(alive)[np.cumsum(pool)[user] - pool[user] + drawn] - user * alive.shape[1]
     free = np.ones(alive.shape, np.bool_)
     free[user, drawn_place] = False
-    rest = free.reshape(-1).take(placed(best))
+    best = best[:, : length + int(explored.sum(axis=1).max())]  # drawn ones leave no more holes than that
+    rest = free.reshape(-1).take(best + np.arange(len(best))[:, None] * alive.shape[1])
     ranked = np.zeros(best.shape, np.int64)
     where, _ = np.nonzero(rest)
     ranked[where, (np.cumsum(rest, axis=1) - 1)[rest]] = best[rest]

@@ -20,6 +20,7 @@ U64 = NDArray[np.uint64]
 
 EMBEDDING_DIM = 64
 ITEM_TOPICS_MAX = 4
+ENGAGER_BITS_MASK = (1 << 15) - 1
 CREATED_MS_MAX = (1 << 44) - 1
 
 
@@ -62,7 +63,8 @@ class ItemColumns:
     embedding_square float64[n] (its squared length), has_embedding bool[n], live bool[n], derived DERIVED[n],
     trend int64[n] and engager_bits uint16[n, 16] (of derived: the score, and the lowest bits of the engagers'
     fingerprints), title_fp and title_bits uint64[n] (0 = none; see models.words); ids, title, kind are lists.
-    A slot that is not live has author and topics -1.
+    A slot that is not live has author and topics -1. `topics_most` (1 to 4): no item ever had
+    more topics.
     """
 
     def __init__(self, reserve: int) -> None:
@@ -71,6 +73,7 @@ class ItemColumns:
         self.created_ms: I64 = np.zeros(reserve, np.int64)
         self.author: I32 = np.zeros(reserve, np.int32)
         self.topics: I32 = np.zeros((reserve, ITEM_TOPICS_MAX), np.int32)
+        self.topics_most = 1
         self.embedding: I8 = np.zeros((reserve, EMBEDDING_DIM), np.int8)
         self.embedding_square: NDArray[np.float64] = np.zeros(reserve)
         self.has_embedding: NDArray[np.bool_] = np.zeros(reserve, np.bool_)

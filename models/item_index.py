@@ -17,6 +17,7 @@ from models.fingerprint import FP32, fp64
 from models.hash_index import HashIndex
 from models.item_columns import (
     EMBEDDING_DIM,
+    ENGAGER_BITS_MASK,
     ITEM_TOPICS_MAX,
     Attributes,
     ItemColumns,
@@ -238,6 +239,7 @@ class ItemIndex(ItemColumns):
             for topic in its_topics:
                 self.by_topic.add(topic, slot)
             topics.append((its_topics + _NO_TOPICS)[:ITEM_TOPICS_MAX])
+            self.topics_most = max(self.topics_most, len(its_topics))
         slots = np.array([slot for slot, _ in items], np.int64)
         self.author[slots] = authors
         self.topics[slots] = np.array(topics, np.int32).reshape(-1, ITEM_TOPICS_MAX)
@@ -280,7 +282,7 @@ class ItemIndex(ItemColumns):
         self._sum(slots, -1)
         self.derived[slots] = records
         self.trend[slots] = trend_scores(records["h1"], records["h24"])
-        self.engager_bits[slots] = records["engagers"] >> np.uint64(16) & np.uint64(0xFFFF)
+        self.engager_bits[slots] = records["engagers"] >> np.uint64(16) & np.uint64(ENGAGER_BITS_MASK)
         self._sum(slots, 1)
         self._tell(slots)
 

@@ -28,8 +28,8 @@ def relation_hits(scene: Scene, mark: int) -> Bools:
     hits: Bools = (scene.author_marks & bit) != 0
     ties = scene.topic_ties
     if (ties.marks & bit).any():
-        marks = scene.topic_marks
-        hits |= (marks & bit).any(axis=2)
+        for marks in np.moveaxis(scene.topic_marks, 2, 0):
+            hits |= (marks & bit) != 0
     return hits
 
 

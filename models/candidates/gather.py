@@ -133,6 +133,8 @@ def _packed(proposed: I32, masks: U16, candidates_max: int) -> tuple[I32, U16]:
     count = there.sum(axis=1)
     width = max(1, int(count.max()))
     item, sources = np.full((len(masks), width), -1, np.int32), np.zeros((len(masks), width), np.uint16)
-    filled = np.arange(width) < count[:, None]
-    item[filled], sources[filled] = proposed[there], masks[there]
+    taken = there.reshape(-1).nonzero()[0]
+    filled = (np.arange(width) < count[:, None]).reshape(-1).nonzero()[0]
+    item.reshape(-1)[filled] = proposed.reshape(-1).take(taken)
+    sources.reshape(-1)[filled] = masks.reshape(-1).take(taken)
     return item, sources

@@ -88,7 +88,7 @@ class ItemMemo:
         self.made += len(slots)
 
     def _sum(self, weights: Weights, slots: I64, values: F64) -> None:
-        rows, matrix = weights.by(Of.ITEM)
+        rows, matrix = weights.used(Of.ITEM)
         places = [self._of_row[row] for row in rows.tolist()]
         for kept, made in zip(self._sums[weights], matrix @ values[places], strict=True):
             kept[slots] = made

@@ -23,22 +23,31 @@ ROWS: dict[Of, NDArray[np.int64]] = {
 }
 """int64[k]: places in FEATURES of those that are of a kind."""
 
+KINDS = np.array([list(Of).index(feature.of) for feature in FEATURES])
+PLACES = np.array([int(np.flatnonzero(ROWS[FEATURES[row].of] == row)[0]) for row in range(len(FEATURES))])
+"""int64[F]: which kind each feature is of, by order of Of, and its place among those."""
+
 
 class Weights:
     """A linear model: `matrix` float64[H, F], weights of FEATURES in H sums.
 
-    `by(of)`: the features of a kind that have a weight: their places int64[k], and float64[H, k].
+    `of(kind)` float64[H, k]: weights of a kind's features. `used(kind)`: places int64[k] in FEATURES of those
+    that have a weight, and float64[H, k].
     """
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
         self.matrix = matrix
-        self._by = {}
+        self._of, self._used = {}, {}
         for of, rows in ROWS.items():
-            used = rows[matrix[:, rows].any(axis=0)]
-            self._by[of] = used, np.ascontiguousarray(matrix[:, used])
+            some = rows[matrix[:, rows].any(axis=0)]
+            self._of[of] = np.ascontiguousarray(matrix[:, rows])
+            self._used[of] = some, np.ascontiguousarray(matrix[:, some])
 
     def __len__(self) -> int:
         return len(self.matrix)
 
-    def by(self, of: Of) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        return self._by[of]
+    def of(self, kind: Of) -> NDArray[np.float64]:
+        return self._of[kind]
+
+    def used(self, kind: Of) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        return self._used[kind]

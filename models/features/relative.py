@@ -64,10 +64,12 @@ def share_above(values: I64, real: Bools) -> F64:
 def standing(values: F64, real: Bools) -> F64:
     """float64[U, C]: floor(4096 * (v - mean) / max(deviation, 64)) within +-8; mean and mean absolute
     deviation are floored sums over the user's candidates."""
-    count = np.maximum(real.sum(axis=1), 1)[:, None]
-    off = values - np.floor(np.where(real, values, 0.0).sum(axis=1, keepdims=True) / count)
-    deviation = np.floor(np.where(real, np.abs(off), 0.0).sum(axis=1, keepdims=True) / count)
+    counted = real.astype(np.float64)
+    count = np.maximum(counted.sum(axis=1), 1.0)
+    off = values - np.floor(np.vecdot(values, counted) / count)[:, None]
+    deviation = np.floor(np.vecdot(np.abs(off), counted) / count)
     off *= GRID
-    floor_div(off, np.maximum(deviation, DEVIATION_MIN), out=off)
-    z: F64 = np.clip(off, -Z_MAX, Z_MAX, out=off)
+    floor_div(off, np.maximum(deviation, DEVIATION_MIN)[:, None], out=off)
+    np.minimum(off, Z_MAX, out=off)
+    z: F64 = np.maximum(off, -Z_MAX, out=off)
     return z

@@ -85,8 +85,8 @@ class Scene:
 
     @cached_property
     def topics(self) -> I32:
-        """int32[U, C, 4]: topic numbers of the index, -1 = none."""
-        return self.index.topics.take(self.at, axis=0)
+        """int32[U, C, k <= 4]: topic numbers of the index, -1 = none; no item has more than k."""
+        return self.index.topics.take(self.at, axis=0)[:, :, : self.index.topics_most]
 
     @cached_property
     def asked(self) -> Asked:
@@ -134,9 +134,12 @@ class Scene:
 
         The dot product and both squares are whole numbers below 2^24, exact in float32 in any order.
         """
-        items = self.index.embedding.take(self.at.ravel(), axis=0).reshape(*self.shape, -1)
+        items = self.index.embedding.take(self.at, axis=0)
         asked = np.stack([self.interests.long_direction, self.interests.short_direction], axis=2)
-        dots = np.moveaxis(np.matmul(items.astype(np.float32), asked), 2, 0).astype(np.float64, order="C")
+        dots, vectors = np.empty((2, *self.shape)), np.empty(items.shape[1:], np.float32)
+        for user in range(self.shape[0]):  # one at a time stays in the processor's cache
+            np.copyto(vectors, items[user])
+            dots[:, user] = np.dot(vectors, asked[user]).T
         sizes = (asked.astype(np.float64) ** 2).sum(axis=1).T
         norms = sizes[:, :, None] * self.index.embedding_square.take(self.at)
         np.sqrt(norms, out=norms)

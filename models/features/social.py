@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,13 +11,13 @@ from models.features.definition import Family, Told
 from models.features.pairs import Pairs, asked
 from models.features.scene import Scene
 from models.features.whole import log2_whole
+from models.item_columns import ENGAGER_BITS_MASK
 from models.items import ENGAGERS
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 DAY_BITS = 16
-LOW_BITS = 16
 
 social = Family("social")
 
@@ -38,12 +40,14 @@ def followed_engagers(scene: Scene, out: F64) -> None:
 def _maybe_followed(scene: Scene) -> I64:
     """Flat places int64[m] in [U * C, 16] whose lowest fingerprint bits are those of somebody whom the user
     follows. Few others are, so that only few have to be looked up."""
-    users = scene.shape[0]
-    low = scene.index.engager_bits.take(scene.at.reshape(-1), axis=0).reshape(users, -1)
-    flags = np.zeros((users, 1 << LOW_BITS), np.bool_)
     user, fp48, _ = scene.lookups.followees
-    flags.reshape(-1)[user << LOW_BITS | (fp48 & np.uint64((1 << LOW_BITS) - 1)).view(np.int64)] = True
-    maybe = np.empty(low.shape, np.bool_)
-    for user_flags, user_low, out in zip(flags, low, maybe, strict=True):
-        user_flags.take(user_low, out=out, mode="clip")  # all are inside: other modes copy `out`
-    return np.flatnonzero(maybe)
+    followed = (fp48 & np.uint64(ENGAGER_BITS_MASK)).view(np.int64)
+    ends = np.bincount(user, minlength=scene.shape[0]).cumsum().tolist()
+    flags = np.empty(ENGAGER_BITS_MASK + 1, np.bool_)
+    found, size = [], scene.shape[1] * ENGAGERS
+    for number, (begin, end) in enumerate(pairwise([0, *ends])):  # one at a time stays in the nearest cache
+        flags.fill(False)
+        flags[followed[begin:end]] = True
+        engagers = scene.index.engager_bits.take(scene.at[number], axis=0)
+        found.append(flags.take(engagers.reshape(-1)).nonzero()[0] + number * size)
+    return np.concatenate(found)

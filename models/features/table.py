@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from models.features.definition import Of
 from models.features.item_memo import ItemMemo
 from models.features.items import Moment
-from models.features.registry import FEATURES, Weights
+from models.features.registry import FEATURES, KINDS, PLACES, ROWS, Weights
 from models.features.scene import Scene
 from models.features.ties import AuthorTies, TopicTies
 
 F64 = NDArray[np.float64]
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
@@ -67,26 +66,21 @@ class SceneFeatures:
         self._memo = memo or ItemMemo(scene.index)
         self._memo.prepare(scene.at, scene.as_of_ms)
         scene.items = self._memo
-        self._shared: dict[int, F64] = {}
+        self._blocks: dict[Of, F64] = {}
         self._pairs: dict[int, F64] = {}
 
     def weighted(self, weights: Weights) -> F64:
         """See Features."""
         scene, sums = self.scene, self._weighted_planes(weights)
-        rows, matrix = weights.by(Of.USER)
-        sums += (matrix @ self._stacked(rows, scene.shape[0]))[:, :, None]
+        sums += (weights.of(Of.USER) @ self._block(Of.USER))[:, :, None]
         for out, kept in zip(sums, self._memo.sums(weights), strict=True):
             out += kept.take(scene.at)
-        rows, matrix = weights.by(Of.AUTHOR)
-        if len(rows):
-            ties = scene.author_ties
-            for out, values in zip(sums, matrix @ self._stacked(rows, len(ties.marks)), strict=True):
-                out += values.take(ties.code)
-        rows, matrix = weights.by(Of.TOPIC)
-        if len(rows):
-            cells = scene.topic_ties
-            for out, values in zip(sums, matrix @ self._stacked(rows, len(cells.marks)), strict=True):
-                out += over_topics(values.take(cells.cell))
+        if weights.of(Of.AUTHOR).any():
+            for out, values in zip(sums, weights.of(Of.AUTHOR) @ self._block(Of.AUTHOR), strict=True):
+                out += values.take(scene.author_ties.code)
+        if weights.of(Of.TOPIC).any():
+            for out, values in zip(sums, weights.of(Of.TOPIC) @ self._block(Of.TOPIC), strict=True):
+                out += over_topics(values.take(scene.topic_ties.cell))
         return sums
 
     def planes(self, out: F64 | None = None) -> F64:
@@ -106,7 +100,7 @@ class SceneFeatures:
 
     def _weighted_planes(self, weights: Weights) -> F64:
         """float64[H, U, C]: the part of the features that nothing is shared of."""
-        (rows, matrix), (moments, more) = weights.by(Of.PAIR), weights.by(Of.MOMENT)
+        (rows, matrix), (moments, more) = weights.used(Of.PAIR), weights.used(Of.MOMENT)
         planes = np.empty((len(rows) + len(moments), *self.scene.shape))
         for row, plane in zip(rows.tolist(), planes, strict=False):
             self._pairs[row] = plane
@@ -119,47 +113,46 @@ class SceneFeatures:
 
     def _fill(self, out: F64, rows: I64, flat: I64) -> None:
         """Write features [R, n] of n candidates."""
-        scene, kinds = self.scene, [FEATURES[row].of for row in rows.tolist()]
+        scene, kinds, places = self.scene, KINDS.take(rows), PLACES.take(rows)
         at = scene.at.reshape(-1).take(flat)
-        of_items = [place for place, of in enumerate(kinds) if of is Of.ITEM]
-        out[of_items] = self._memo.rows(rows.take(of_items), at)
-        shared: dict[Of, I64 | I32] = {Of.USER: flat // scene.shape[1]}
-        if Of.AUTHOR in kinds:
-            shared[Of.AUTHOR] = scene.author_ties.code.reshape(-1).take(flat)
-        if Of.TOPIC in kinds:
-            shared[Of.TOPIC] = scene.topic_ties.cell.reshape(scene.item.size, -1).take(flat, axis=0)
-        moment = Moment(scene.index, at, scene.as_of_ms)
-        for row, of, values in zip(rows.tolist(), kinds, out, strict=True):
-            match of:
-                case Of.USER | Of.AUTHOR:
-                    self._once(row).take(shared[of], out=values, mode="clip")
-                case Of.TOPIC:
-                    values[:] = over_topics(self._once(row).take(shared[of]))
-                case Of.MOMENT:
-                    FEATURES[row].compute(moment, values)
-                case Of.PAIR:
-                    self._pair(row).reshape(-1).take(flat, out=values, mode="clip")
+        for kind, of in enumerate(Of):
+            chosen = (kinds == kind).nonzero()[0]
+            if not len(chosen):
+                continue
+            if of is Of.ITEM:
+                out[chosen] = self._memo.rows(rows.take(chosen), at)
+            elif of is Of.MOMENT:
+                moment = Moment(scene.index, at, scene.as_of_ms)
+                for place in chosen.tolist():
+                    FEATURES[rows.item(place)].compute(moment, out[place])
+            elif of is Of.PAIR:
+                for place in chosen.tolist():
+                    out[place] = self._pair(rows.item(place)).reshape(-1).take(flat)
+            else:
+                out[chosen] = self._shared(of, places.take(chosen), flat)
 
-    def _stacked(self, rows: I64, points: int) -> F64:
-        """float64[R, points] of features that are of one thing that many candidates share."""
-        out = np.empty((len(rows), points))
-        for row, values in zip(rows.tolist(), out, strict=True):
-            values[:] = self._once(row)
-        return out
-
-    def _once(self, row: int) -> F64:
-        """The feature by user, by author code or by topic cell."""
-        if row not in self._shared:
-            source, points = self._points(FEATURES[row].of)
-            FEATURES[row].compute(source, values := np.empty(points))
-            self._shared[row] = values
-        return self._shared[row]
-
-    def _points(self, of: Of) -> tuple[Scene | AuthorTies | TopicTies, int]:
+    def _shared(self, of: Of, places: I64, flat: I64) -> F64:
+        """float64[k, n] of n candidates: features of users, authors or topics, by places in the kind."""
+        scene, values = self.scene, self._block(of).take(places, axis=0)
         if of is Of.USER:
-            return self.scene, self.scene.shape[0]
-        ties = self.scene.author_ties if of is Of.AUTHOR else self.scene.topic_ties
-        return ties, len(ties.marks)
+            return values.take(flat // scene.shape[1], axis=1)
+        if of is Of.AUTHOR:
+            return values.take(scene.author_ties.code.reshape(-1).take(flat), axis=1)
+        cells = scene.topic_ties.cell.reshape(scene.item.size, -1).take(flat, axis=0)
+        return over_topics(values.take(cells, axis=1))
+
+    def _block(self, of: Of) -> F64:
+        """float64[k, points]: the kind's features by user, by author code or by topic cell."""
+        if of not in self._blocks:
+            source: Scene | AuthorTies | TopicTies = self.scene
+            points = self.scene.shape[0]
+            if of is not Of.USER:
+                source = self.scene.author_ties if of is Of.AUTHOR else self.scene.topic_ties
+                points = len(source.marks)
+            block = self._blocks[of] = np.empty((len(ROWS[of]), points))
+            for row, values in zip(ROWS[of].tolist(), block, strict=True):
+                FEATURES[row].compute(source, values)
+        return self._blocks[of]
 
     def _pair(self, row: int) -> F64:
         if row not in self._pairs:

@@ -68,8 +68,8 @@ class AuthorTies:
 
 
 class TopicTies:
-    """`cell` int64[U, C, 4]: of each candidate's user and topics. Topics that any of the slice's users has to
-    do with have cells of their own; each user's first cell is for all others, and for none.
+    """`cell` int64[U, C, k <= 4]: of each candidate's user and topics. Topics that any of the slice's users
+    has to do with have cells of their own; each user's first cell is for all others, and for none.
 
     By cell: `marks` uint8[cells], bits FOLLOWED, MUTED, BLOCKED; `liking` float64[5, cells] by VALUES.
     """
