@@ -1,12 +1,13 @@
 """Sends what the simulated people do to Kafka, counts what the broker has taken, and keeps a record (1).
 
 The record is the format of `feedrank load jsonl`: the run can be replayed into any other installation.
-Broken records are in no format and so not in it.
+Broken records are in it as they were, so that a replay finds every record at its place.
 """
 
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,11 @@ class KafkaOutbox:
     def broken(self, actor: str, time_ms: int) -> None:
         """Send one of several things that are no activity."""
         self._broken += 1
-        self._produce(ACTIVITIES, actor, BROKEN[self._broken % len(BROKEN)], time_ms)
+        value = BROKEN[self._broken % len(BROKEN)]
+        self._recording.add(
+            "record", {"key": actor, "timestamp": time_ms, "value": b64encode(value).decode()}
+        )
+        self._produce(ACTIVITIES, actor, value, time_ms)
 
     def item(self, item: WorldItem) -> None:
         """Send one item under the time of its creation; `flush` before anyone acts on it."""

@@ -27,4 +27,8 @@ def lines_of(outcome: Outcome, site: Site) -> Iterator[str]:
         if group in last.groups:
             yield f"clicks: {group:<14} {with_interval(last.groups[group])}"
     yield f"        ranked - chronological {gained(last.gain())}"
-    yield f"what was sent is in {site.root / RECORDING} (`feedrank load jsonl` sends it again)"
+    recording = site.root / RECORDING
+    yield f"what was sent is in {recording} (`feedrank load jsonl` sends it again)"
+    if outcome.settled is not None:
+        yield f"digest: {outcome.settled.digest} of rows and settled feeds; this makes the same again:"
+        yield f"        {outcome.settled.command(recording)} && feedrank digest again"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from demo.embedded import KAFKA_CANNOT
 from demo.ledger import Ledger
+from demo.settled import Settled, digest_of, settle
 from demo.show import Show
 from demo.simulator import Task
 from demo.site import Site
@@ -30,12 +31,13 @@ EVENTS_KEPT = 50
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the end of a run prints. `problems` is empty when all is well."""
+    """What the end of a run prints. `problems` is empty when all is well; `settled` None: feeds were not."""
 
     ledger: Ledger
     numbers: WorkerNumbers
     last: Snapshot
     problems: tuple[str, ...]
+    settled: Settled | None
 
 
 @dataclass(slots=True)
@@ -248,10 +250,12 @@ class Demo:
         )
         self._look(time.monotonic())
         self.snapshot = replace(self._snapshot("done"), groups=site.people.groups)
+        settled_ms = settle(site.settings, ends)
         if site.worker.stop():
             raise site.worker.failure()
+        settled = None if settled_ms is None else digest_of(site.settings, settled_ms, ends)
         ledger = Ledger(ends, site.log.accounts(), site.people.sent, site.people.acked)
-        return Outcome(ledger, self.numbers, self.snapshot, tuple(self._problems(ledger)))
+        return Outcome(ledger, self.numbers, self.snapshot, tuple(self._problems(ledger)), settled)
 
     def _committed(self) -> dict[int, int]:
         return {partition: account.position for partition, account in self.site.log.accounts().items()}

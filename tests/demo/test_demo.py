@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from feedrank.load import jsonl
+from feedrank.load.events import ItemEvent
 from streams.errors import ExitCode
 from tests.waiting import GUARD_S, slowness
 
@@ -99,6 +100,28 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
             os.kill(pid, signal.SIGKILL)
 
 
+def assert_replays(run: Run) -> None:
+    """The command that the demo names makes the demo's own rows and feeds again."""
+    expected = re.search(r"digest: (\w{64})", run.said)
+    command = re.search(r"TICK_S=1 feedrank (replay .*) && feedrank digest again", run.said)
+    assert expected, run.said
+    assert command, run.said
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "REDIS_", "FEEDRANK_"))}
+    said = ""
+    for words in (command[1].split(), ["digest", "again"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "feedrank.cli", *words],
+            cwd=run.directory,
+            env={**clean, "TICK_S": "1"},
+            capture_output=True,
+            text=True,
+            timeout=GUARD_S,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += done.stdout
+    assert f"digest {expected[1]}" in said, said
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes under /proc; run it on Linux")
 class TestDemo:
     """The whole, as `make demo` runs it."""
@@ -123,7 +146,9 @@ class TestDemo:
         assert run.running() == []
         recorded = list(jsonl.events(run.directory / "run/demo/activities.jsonl"))
         assert sum(hasattr(event, "verb") for event in recorded) == sent - dead
+        assert sum(not isinstance(event, ItemEvent) for event in recorded) == sent
         assert [p.name for p in (run.directory / "run/demo").iterdir()] == ["activities.jsonl"]
+        assert_replays(run)
 
     def test_sigterm_ends_it_early_with_a_ledger(self, demo: Demo) -> None:
         run = demo(DURATION_S="0", KILL_AFTER_S="0")

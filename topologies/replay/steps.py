@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,23 +175,11 @@ class Steps:
         """The newest event time of all partitions. Call when all users are done."""
         return max(
             (
-                self.position(self.shadow.users(p)).get("stream_ms", 0)
+                position_of(self.shadow.users(p)).get("stream_ms", 0)
                 for p in range(self.definition.partitions)
             ),
             default=0,
         )
-
-    @staticmethod
-    def position(path: Any) -> dict[str, Any]:
-        """The position record of a shard that is not open; empty when it has none."""
-        if not path.exists():
-            return {}
-        store = ShardStore(path)
-        try:
-            found = store.get(POSITION_KEY)
-            return {} if found is None else dict(orjson.loads(found))
-        finally:
-            store.close()
 
     # -- items (4) -------------------------------------------------------------------------------------
 
@@ -288,3 +277,15 @@ def derived_records(block: bytes) -> tuple[list[bytes], list[bytes]]:
     size = FP_BYTES + DERIVED.itemsize
     starts = range(0, len(block), size)
     return [block[at : at + FP_BYTES] for at in starts], [block[at + FP_BYTES : at + size] for at in starts]
+
+
+def position_of(path: Path) -> dict[str, Any]:
+    """The position record of a shard that nobody has open; empty when it has none."""
+    if not path.exists():
+        return {}
+    store = ShardStore(path)
+    try:
+        found = store.get(POSITION_KEY)
+        return {} if found is None else dict(orjson.loads(found))
+    finally:
+        store.close()
