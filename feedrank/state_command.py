@@ -11,11 +11,14 @@ from typing import Annotated
 import orjson
 import typer
 
+from feedrank.state.export import export as write
+from feedrank.state.importing import Import
 from feedrank.state.reconciling import Chosen, Outcome, Told, demand_live, reconciling
 from streams.errors import ExitCode, OperatorError
 from streams.group import demand_stopped
 from streams.settings import Settings
 from topologies.reconcile import Finding, Verdict
+from topologies.replay.seed import POLICY_FILE
 from wire.names import Namespace
 
 app = typer.Typer(help="Check, mend, export and import the rows of a namespace.")
@@ -98,6 +101,38 @@ def repair(
     outcome = asyncio.run(work())
     _print(names, outcome, as_json)
     _demand_some(names, outcome)
+
+
+Directory = Annotated[Path, typer.Argument(help="Where the Parquet files are.", metavar="DIRECTORY")]
+
+
+@app.command()
+def export(
+    directory: Directory,
+    namespace: In = None,
+    while_running: Annotated[
+        bool, typer.Option("--while-running", help="Also beside workers: to look at, not to import.")
+    ] = False,
+) -> None:
+    """Write rows and item statistics as Parquet files, one per table and partition."""
+    settings, names = _namespace(namespace)
+    found = write(settings, names, directory, while_running, teller())
+    for table, digest in found.digests.items():
+        print(f"{table}: {digest.records:,} rows, digest {digest.total:064x}")
+    print(f"{directory}: {'whole' if found.meta['whole'] else 'of different moments, not to be imported'}")
+
+
+@app.command(name="import")
+def import_(
+    directory: Directory,
+    into: Annotated[str, typer.Option(help="A namespace that has no rows and no workers.")],
+) -> None:
+    """Make a namespace of an export, bit for bit; workers of it then go on from its positions."""
+    settings, names = _namespace(into)
+    shadow = Import(settings, names, directory, teller()).carry_out()
+    policy = (shadow.directory / POLICY_FILE).absolute()
+    print(f"{names.name}: its rows are in its topics and in {shadow.directory}")
+    print(f"start workers with FEEDRANK_NAMESPACE={names.name} FEEDRANK_POLICY={policy} feedrank worker")
 
 
 def _namespace(name: str | None) -> tuple[Settings, Namespace]:

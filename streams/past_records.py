@@ -47,22 +47,41 @@ class PastRecords:
         Raises OperatorError when the broker does not answer or the topic is missing.
         """
         try:
-            waiting = {one.partition for one in self._assign(since_ms)}
-            last = time.monotonic()
-            while waiting:
-                if time.monotonic() - last > SILENCE_S_MAX:
-                    raise self._silent(f"nothing came for {SILENCE_S_MAX:.0f} s")
-                for record in self._consumer.consume(BATCH_RECORDS_MAX, timeout=POLL_S):
-                    last = time.monotonic()
-                    error = record.error()
-                    if error is None:
-                        yield record
-                    elif error.code() == KafkaError._PARTITION_EOF:
-                        waiting.discard(record.partition())
-                    else:
-                        raise KafkaException(error)
+            yield from self._until_ends({one.partition for one in self._assign(since_ms)})
         except KafkaException as error:
             raise self._silent(error.args[0].str()) from error
+
+    def of_partition(self, partition: int, start: int) -> Iterator[Message]:
+        """One partition's records from offset `start` on. Raises OperatorError when the log begins later."""
+        asked = TopicPartition(self._topic, partition, start)
+        try:
+            first, end = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S)
+            if start < first:
+                raise OperatorError(
+                    f"{self._topic} partition {partition} begins at {first}: {first - start} records from "
+                    f"{start} on have left it, and what they said is lost here",
+                    ExitCode.POSITION_OUTSIDE_LOG,
+                )
+            if start < end:
+                self._consumer.assign([asked])
+                yield from self._until_ends({partition})
+        except KafkaException as error:
+            raise self._silent(error.args[0].str()) from error
+
+    def _until_ends(self, waiting: set[int]) -> Iterator[Message]:
+        last = time.monotonic()
+        while waiting:
+            if time.monotonic() - last > SILENCE_S_MAX:
+                raise self._silent(f"nothing came for {SILENCE_S_MAX:.0f} s")
+            for record in self._consumer.consume(BATCH_RECORDS_MAX, timeout=POLL_S):
+                last = time.monotonic()
+                error = record.error()
+                if error is None:
+                    yield record
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    waiting.discard(record.partition() or 0)
+                else:
+                    raise KafkaException(error)
 
     def _assign(self, since_ms: int | None) -> list[TopicPartition]:
         found = self._consumer.list_topics(self._topic, timeout=ANSWER_S).topics[self._topic]
@@ -83,3 +102,15 @@ class PastRecords:
             f"{self._topic} on {self._servers} cannot be read: {why}; check KAFKA_BOOTSTRAP_SERVERS",
             ExitCode.BROKER_UNREACHABLE,
         )
+
+
+def values_from(kafka: KafkaSettings, topic: str, partition: int, start: int) -> Iterator[bytes]:
+    """Values of one partition's committed records from an offset up to its end at this moment.
+
+    Raises OperatorError when the log begins later, or as `PastRecords.records`.
+    """
+    with PastRecords(kafka, topic) as log:
+        for record in log.of_partition(partition, start):
+            value = record.value()
+            if value is not None:
+                yield value.encode() if isinstance(value, str) else value

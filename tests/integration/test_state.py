@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import orjson
+import pyarrow.parquet as pq
 import pytest
 from confluent_kafka import Producer
 
@@ -12,7 +15,7 @@ from models.user_row import USER_ROW
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode
 from tests.integration.conftest import ACTIVITIES as RECORDS
-from tests.integration.conftest import PARTITIONS, PEOPLE, PERSON, drained, lags, same_rows
+from tests.integration.conftest import PARTITIONS, PEOPLE, PERSON, activities, drained, lags, same_rows
 from tests.integration.job import Job
 from tests.waiting import GUARD_S, until
 from topologies.stored_rows import TopicRows, read_user
@@ -93,6 +96,50 @@ def test_a_worker_that_runs_in_spite_of_a_repair_is_fenced_and_nobodys_work_is_l
     worker.kill()
     job.start_worker(FEEDRANK_DATA_DIR=str(job.directory / "data-0"))  # the disk that lags behind the mending
     same_rows(job, calm)
+
+
+def test_an_export_becomes_a_namespace_that_goes_on_where_the_old_one_ended(
+    calm: Job, job: Job, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    worker = job.start_worker()
+    until(lambda: drained(job), "all committed", lambda: lags(job))
+    files = tmp_path / "export"
+    code, out = command(monkeypatch, job, capsys, "state", "export", str(files))
+    assert (code, "are alive" in out) == (ExitCode.NOT_READY, True), out
+    assert worker.stop() == ExitCode.OK
+    code, out = command(monkeypatch, job, capsys, "state", "export", str(files))
+    assert (code, "whole" in out) == (ExitCode.OK, True), out
+    assert sum(pq.read_table(path).num_rows for path in files.glob("users-*.parquet")) == PEOPLE
+
+    other = f"{job.namespace}-b"
+    with Job(job.bootstrap, redis_url, tmp_path / "other", other) as second:
+        data = {"FEEDRANK_DATA_DIR": str(tmp_path / "shadows"), "FEEDRANK_NAMESPACE": "elsewhere"}
+        for name, value in data.items():
+            monkeypatch.setenv(name, value)
+        code = run(["state", "import", str(files), "--into", other])
+        assert code == ExitCode.OK, capsys.readouterr().err
+        for topic in ("users_changelog", "item_rows_changelog"):
+            ours, theirs = (one.newest(getattr(one.names, topic)) for one in (second, job))
+            for rows in (ours, theirs):
+                for partition in range(PARTITIONS):
+                    rows.pop(b"!position/%d" % partition)
+            assert ours.keys() >= theirs.keys()
+            if topic == "users_changelog":
+                assert ours == theirs
+        assert run(["state", "import", str(files), "--into", other]) != ExitCode.OK  # in use by now
+        assert "in use" in capsys.readouterr().err
+        second.load(activities(300, 1))
+        (tmp_path / "other").mkdir(exist_ok=True)
+        second.start_worker()
+        same_rows(second, calm)
+        items = [lambda one=one: _items(one) for one in (second, calm)]  # type: ignore[misc]
+        until(lambda: items[0]() == items[1](), "item rows are the calm worker's", lambda: len(items[0]()))
+
+
+def _items(job: Job) -> dict[bytes, bytes]:
+    rows = job.newest(job.names.item_rows_changelog)
+    return {key: value for key, value in rows.items() if not key.startswith(b"!")}
 
 
 def test_what_the_changelog_holds_can_be_looked_at(

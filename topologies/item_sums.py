@@ -1,0 +1,31 @@
+"""Item deltas added to stored item rows without a shard (4): for who takes a stopped namespace out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from models.item_deltas import Deltas
+from models.items import ITEM_ROW, apply_deltas, new_rows
+from topologies.item_keys import keys_of, spoken_of
+
+TAG = b"i"
+
+
+def add_deltas(rows: dict[bytes, bytes], messages: Iterable[Deltas]) -> dict[bytes, bytes]:
+    """All of `rows` (tagged key -> bytes), those that the messages speak of with them applied."""
+    found = dict(rows)
+    for deltas in messages:
+        fps = spoken_of([deltas])
+        if not fps.size:
+            continue
+        keys = [TAG + key for key in keys_of(fps)]
+        held = new_rows(len(keys))
+        for at, key in enumerate(keys):
+            if key in found:
+                held[at] = np.frombuffer(found[key], ITEM_ROW)[0]
+        cells, engagers = (np.searchsorted(fps, some) for some in (deltas.cell_fp, deltas.engager_fp))
+        apply_deltas(held, cells, engagers, deltas)
+        found |= {key: held[at].tobytes() for at, key in enumerate(keys)}
+    return found
