@@ -28,6 +28,10 @@ MEANING = {
     "memory": "bytes per active user, item and follow edge",
     "closedloop": "click-through of simulated people beside chronological, popularity and an oracle",
     "replay": "activities per CPU-second of a replay, beside the live worker on the same topic",
+    "ranklens": "NDCG@10 on the public learning-to-rank set, beside click-through so far and Metarank",
+    "uboot": "who touches which change next: recall@20 and MRR, beside tuned affinity baselines",
+    "openbandit": "off-policy estimates on logs with true propensities, beside obp",
+    "trainedloop": "closed loop with models trained on the job's own served log",
     "recovery": "changelog rows per CPU-second until ready, beside Kafka Streams; warm restart",
 }
 """Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that

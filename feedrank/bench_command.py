@@ -25,7 +25,8 @@ ALL = "all"
 Name = Annotated[
     str,
     typer.Argument(
-        help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery, replay; all"
+        help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery, replay, ranklens, "
+        "uboot, openbandit, trainedloop; all"
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]

@@ -29,7 +29,7 @@ def past_of(events: Iterable[Event], verbs: VerbTable) -> Past:
     acts: list[ActivityEvent] = []
     for event in events:
         if isinstance(event, ItemEvent):
-            items.append(_change(event))
+            items.append(change_of(event))
         elif isinstance(event, ActivityEvent):
             acts.append(event)
     counts: Counter[str] = Counter()
@@ -39,13 +39,14 @@ def past_of(events: Iterable[Event], verbs: VerbTable) -> Past:
 def joined(parts: Sequence[ActivityColumns], verbs: VerbTable) -> ActivityColumns:
     """Columns one after the other."""
     if not parts:
-        return _decoded([], 0, verbs, Counter())
+        return decoded([], 0, verbs, Counter())
     keys = [key for part in parts for key in part.keys]
     rest = (f.name for f in fields(ActivityColumns) if f.name != "keys")
     return ActivityColumns(keys, *(np.concatenate([getattr(part, name) for part in parts]) for name in rest))
 
 
-def _change(event: ItemEvent) -> ItemChange:
+def change_of(event: ItemEvent) -> ItemChange:
+    """An item as the index takes it."""
     fp = fp64(event.item_id.encode())
     if event.deleted:
         return ItemChange(event.time_ms, fp, None)
@@ -63,13 +64,12 @@ def _change(event: ItemEvent) -> ItemChange:
 
 def _columns(acts: list[ActivityEvent], verbs: VerbTable, counts: Counter[str]) -> ActivityColumns:
     starts = range(0, len(acts), CHUNK_RECORDS)
-    parts = [_decoded(acts[at : at + CHUNK_RECORDS], at, verbs, counts) for at in starts]
+    parts = [decoded(acts[at : at + CHUNK_RECORDS], at, verbs, counts) for at in starts]
     return joined([part for part in parts if len(part)], verbs)
 
 
-def _decoded(
-    acts: list[ActivityEvent], start: int, verbs: VerbTable, counts: Counter[str]
-) -> ActivityColumns:
+def decoded(acts: list[ActivityEvent], start: int, verbs: VerbTable, counts: Counter[str]) -> ActivityColumns:
+    """Activities as the job decodes them, with offsets from `start`; refused ones are counted."""
     records: list[dict[str, Any]] = [act.record() for act in acts]
     names = ActivityEvent("", "", "", "", 0).record().keys()
     values = encode_activities({name: [record[name] for record in records] for name in names})

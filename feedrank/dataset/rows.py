@@ -56,7 +56,9 @@ def rows(wanted: Wanted, counts: Counter[str], progress: Callable[[int, int], No
     slates = _from_served(wanted, counts) if wanted.past.served else _from_shown(wanted)
     history = History(wanted.policy.verbs, wanted.tick_ms, wanted.items_max)
     gap_ms = int(label_windows(wanted.policy.verbs, wanted.window_s).max())
-    split = split_by_time(wanted.labelled.time_ms, gap_ms, *wanted.shares)
+    places = np.array(sorted(place for some in slates.shown.values() for place in some), np.int64)
+    split = np.zeros(len(wanted.labelled), np.int8)
+    split[places] = split_by_time(wanted.labelled.time_ms[places], gap_ms, *wanted.shares)
     verbs = wanted.policy.verbs
     marks = _Marks(split, wanted.labelled.by_role(verbs), wanted.labelled.value(verbs))
     done = rebuild(wanted.past, history, wanted.policy, slates.slates, counts)
