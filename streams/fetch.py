@@ -7,7 +7,7 @@ Control batches, aborted transactions, checksums and positions behave as in aiok
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,13 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 
 from streams.batch import RecordBatch
+from streams.block import Block, Segment, slices
 from streams.faust_private.raw import RawFetch
+
+BLOCK_RECORDS_MIN = 4_000
+"""Small record batches are read together up to here; decoding so many holds the loop for 5 ms."""
+SEGMENT_RECORDS_MIN = 16
+_NO_TIMES = np.empty(0, np.int64)
 
 
 class Unpacker:
@@ -24,6 +30,7 @@ class Unpacker:
     def __init__(self, fetch: RawFetch) -> None:
         self.fetch = fetch
         self._position = fetch.start
+        self._place = (fetch.topic, fetch.partition)
         self._aborted = sorted(fetch.aborted, key=lambda one: one.first_offset)
         self._aborted_producers: set[int] = set()
 
@@ -35,7 +42,7 @@ class Unpacker:
         """
         start = self._position
         held: list[Any] = []
-        for batch in self._readable():
+        for batch, _ in self._readable():
             records = chain(batch)  # aiokafka's iterator may be begun only once
             while more := list(islice(records, records_max - len(held))):
                 if more[0].offset < self._position:  # the broker only sends whole batches
@@ -51,6 +58,37 @@ class Unpacker:
         if held or start < self._position:
             yield self._columns(start, held)
 
+    def blocks(self, records_max: int) -> Iterator[RecordBatch]:
+        """The same records as `batches`, but with keys and values that are made when they are asked for, and
+        of about equal size. Raises as `batches`."""
+        if not self._lie_side_by_side():
+            yield from self.batches(records_max)
+            return
+        start, held, count = self._position, list[Segment](), 0
+        for batch, raw in self._readable():
+            segment = Segment.of(batch, raw)
+            assert segment is not None, "all were looked at"
+            held.append(segment)
+            count += segment.count
+            if count >= BLOCK_RECORDS_MIN:
+                for one in slices(self._place, start, Block(held), records_max):
+                    yield one
+                    start = one.next_offset
+                held, count = [], 0
+        if held:
+            for one in slices(self._place, start, Block(held), records_max):
+                yield one
+                start = one.next_offset
+        if start < self.fetch.next_offset:
+            yield RecordBatch(*self._place, start, self.fetch.next_offset, _NO_TIMES, _NO_TIMES, [], [])
+
+    def _lie_side_by_side(self) -> bool:
+        """Whether all record batches can be read as they are, and are not so small that it would not pay."""
+        raw = self.fetch.raw
+        if not raw or self.fetch.next_offset - self.fetch.start < SEGMENT_RECORDS_MIN * len(raw):
+            return False
+        return all(Segment.of(one, its) for one, its in zip(self.fetch.batches, raw, strict=True))
+
     def _columns(self, start: int, records: list[Any]) -> RecordBatch:
         n = len(records)
         return RecordBatch(
@@ -64,10 +102,10 @@ class Unpacker:
             [r.value for r in records],
         )
 
-    def _readable(self) -> Iterator[Any]:
-        """Batches with records for us. What is skipped moves the position when the next one begins or
-        ends."""
-        for batch in self.fetch.batches:
+    def _readable(self) -> Iterator[tuple[Any, Any]]:
+        """Batches with records for us, and their bytes. What is skipped moves the position when the next one
+        begins or ends."""
+        for batch, raw in zip_longest(self.fetch.batches, self.fetch.raw):
             if self.fetch.check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(
                     f"{self.fetch.topic} partition {self.fetch.partition}: the batch at offset "
@@ -76,7 +114,7 @@ class Unpacker:
             if self._is_aborted(batch) or batch.is_control_batch:
                 self._position = max(self._position, batch.next_offset)
                 continue
-            yield batch
+            yield batch, raw
 
     def _is_aborted(self, batch: Any) -> bool:
         if batch.producer_id is None or not self.fetch.aborted:

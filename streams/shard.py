@@ -168,7 +168,7 @@ class Shard(Generic[S]):
 
     async def _work(self, fetch: RawFetch) -> None:
         try:
-            for batch in Unpacker(fetch).batches(self._records_max()):
+            for batch in Unpacker(fetch).blocks(self._records_max()):
                 await self._free.wait()
                 if self._stopping or not self._joins(batch):
                     return

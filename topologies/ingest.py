@@ -99,14 +99,7 @@ class UserIngest:
         while True:
             try:
                 with self.metrics.stage("decode"):
-                    return self.decoder.decode(
-                        batch.topic,
-                        batch.partition,
-                        batch.offsets,
-                        batch.timestamps_ms,
-                        batch.keys,
-                        batch.values,
-                    )
+                    return self.decoder.decode_batch(batch)
             except SchemaPending as pending:
                 assert self.registry is not None
                 await self.registry.fetch(pending.schema_ids)

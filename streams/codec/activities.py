@@ -7,12 +7,15 @@ from dataclasses import fields
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from models.columns import ActivityColumns
 from models.verbs import Role, VerbTable
+from streams.batch import RecordBatch
+from streams.block import Block, BlockBatch
 from streams.codec.avro_batch import AvroOpener
 from streams.codec.json_batch import JsonOpener
-from streams.codec.opened import Fetch, Integers, Opened, Opener
+from streams.codec.opened import Fetch, Integers, Opener
 from streams.codec.rules import ABSENT, RULES, TARGETS, UNKNOWN, Unchecked
 from streams.codec.schemas import BundledSchemas, Schemas
 from streams.codec.text import I64, Text, numbers
@@ -43,6 +46,31 @@ class Decoder:
             else AvroOpener("activity", schemas or BundledSchemas())
         )
 
+    def decode_batch(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
+        """As `decode`. Records that lie in a block are read at once, unless something is wrong with one."""
+        if isinstance(batch, BlockBatch):
+            if self not in batch.block.made:
+                batch.block.made[self] = self._all_good(batch.block, batch.partition)
+            columns: ActivityColumns | None = batch.block.made[self]
+            if columns is not None:
+                return columns.cut(batch.first, batch.last), []
+        return self.decode(
+            batch.topic, batch.partition, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
+        )
+
+    def _all_good(self, block: Block, partition: int) -> ActivityColumns | None:
+        """The columns of a whole block; None when any of its records breaks a rule."""
+        whole = self._opener.open_block(block)
+        if whole is None or whole.value_bytes_max > ACTIVITY_BYTES_MAX:
+            return None
+        if not whole.keys.equals(whole.table.column("actor")):
+            return None
+        unchecked = self._unchecked(partition, whole.table, whole.record_ms)
+        for rule in RULES:
+            if any(records.any() for _, records, _ in rule(unchecked)):
+                return None
+        return _columns(block.offsets, unchecked)
+
     def decode(
         self,
         topic: str,
@@ -58,27 +86,36 @@ class Decoder:
         """
         fetch = Fetch(topic, partition, offsets, timestamps_ms, keys, values)
         opened = self._opener.open(fetch, fetch.present(ACTIVITY_BYTES_MAX))
-        unchecked = self._unchecked(fetch, opened)
+        rows = opened.rows
+        whole = len(rows) == len(fetch.values)
+        its_keys = list(fetch.keys) if whole else [fetch.keys[row] for row in rows.tolist()]
+        record_ms = np.asarray(fetch.timestamps_ms, np.int64)[rows]
+        unchecked = self._unchecked(partition, opened.table, record_ms, its_keys)
         for rule in RULES:
             for reason, records, explain in rule(unchecked):
                 if records.any():
                     for i in np.flatnonzero(records).tolist():
-                        fetch.refuse(int(opened.rows[i]), reason, explain(i))
-        return _good(fetch, opened, unchecked), fetch.dead_letters()
+                        fetch.refuse(int(rows[i]), reason, explain(i))
+        columns = _columns(np.asarray(fetch.offsets, np.int64)[rows], unchecked)
+        if fetch.refused:
+            good = np.array([row not in fetch.refused for row in rows.tolist()], np.bool_)
+            columns = _take(columns, np.flatnonzero(good))
+        return columns, fetch.dead_letters()
 
-    def _unchecked(self, fetch: Fetch, opened: Opened) -> Unchecked:
-        table, rows = opened.table, opened.rows
+    def _unchecked(
+        self, partition: int, table: pa.RecordBatch, record_ms: I64, keys: list[bytes | None] | None = None
+    ) -> Unchecked:
+        """`keys`: None where they are known to be the actors."""
         texts = {name: Text(table.column(name)) for name in _TEXTS}
         values = {name: numbers(table.column(name)) for name in _NUMBERS}
         code = self._verbs.code
         verb = texts["verb"].codes(code, UNKNOWN, ABSENT)
-        whole = len(rows) == len(fetch.values)
         return Unchecked(
-            partition=fetch.partition,
+            partition=partition,
             partitions=self._partitions,
             verbs=self._verbs,
-            keys=list(fetch.keys) if whole else [fetch.keys[row] for row in rows.tolist()],
-            record_ms=np.asarray(fetch.timestamps_ms, np.int64)[rows],
+            keys=texts["actor"].values if keys is None else keys,
+            record_ms=record_ms,
             texts=texts,
             verb=verb,
             undo=(verb >= 0) & (self._verbs.role[verb] == Role.UNDO),
@@ -92,15 +129,15 @@ class Decoder:
         )
 
 
-def _good(fetch: Fetch, opened: Opened, a: Unchecked) -> ActivityColumns:
-    """The columns of the records that kept every rule. What only an undo has is absent elsewhere."""
+def _columns(offsets: I64, a: Unchecked) -> ActivityColumns:
+    """The columns of all records. What only an undo has is absent elsewhere."""
     undo = a.undo
     position = a.position
     if a.absent["position"] is not None:
         position = np.where(a.absent["position"], -1, position)
-    columns = ActivityColumns(
+    return ActivityColumns(
         keys=a.keys,  # type: ignore[arg-type]  # a null key is refused
-        offset=np.asarray(fetch.offsets, np.int64)[opened.rows],
+        offset=offsets,
         record_ms=a.record_ms,
         event_ms=a.event_ms,
         activity_fp=a.texts["activity_id"].fingerprints(),
@@ -113,10 +150,6 @@ def _good(fetch: Fetch, opened: Opened, a: Unchecked) -> ActivityColumns:
         undone_verb=np.where(undo, a.undone_verb, np.int16(-1)),
         undone_ms=np.where(undo, a.undone_ms, 0),
     )
-    if not fetch.refused:
-        return columns
-    good = np.array([row not in fetch.refused for row in opened.rows.tolist()], np.bool_)
-    return _take(columns, np.flatnonzero(good))
 
 
 def _take(columns: ActivityColumns, good: I64) -> ActivityColumns:

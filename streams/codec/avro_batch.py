@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyruhvro
 from numpy.typing import NDArray
 
+from streams.block import Block
+from streams.codec.avro_block import BlockReader, Whole, first_head
 from streams.codec.avro_length import Unsure, encoded_lengths, shortest_total
 from streams.codec.avro_walk import Malformed, Walk
 from streams.codec.opened import I64, Fetch, Opened
@@ -49,6 +51,25 @@ class AvroOpener:
         self._schemas = schemas
         self._empty = pa.RecordBatch.from_pylist([], arrow_schema(reader_text(kind)))
         self._walks: dict[str, Walk] = {}
+        self._readers: dict[str, BlockReader] = {}
+
+    def open_block(self, block: Block) -> Whole | None:
+        """All records of a block at once, where all are whole and of one schema; else None.
+
+        Raises SchemaPending when the first one's schema id is not known yet.
+        """
+        body = b"".join([segment.body() for segment in block.segments])
+        try:
+            head = first_head(body)
+        except IndexError:
+            return None
+        writer = self._writer(head)
+        if not isinstance(writer, WriterSchema):
+            return None
+        reader = self._readers.get(writer.native)
+        if reader is None:
+            reader = self._readers[writer.native] = BlockReader(writer)
+        return reader.read(block, body, head[1:])
 
     def open(self, fetch: Fetch, rows: Sequence[int]) -> Opened:
         """Raises SchemaPending when a schema id is not known yet (nothing is refused then)."""

@@ -13,6 +13,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
+from streams.block import Block
 from streams.codec.opened import Fetch, Opened
 from streams.codec.schemas import Kind, arrow_schema, reader_text
 from streams.dead_letters import Reason
@@ -31,6 +32,9 @@ class JsonOpener:
         self._schema = arrow_schema(reader_text(kind))
         required = {f["name"] for f in json.loads(reader_text(kind))["fields"] if "default" not in f}
         self._optional = {name: f'"{name}"'.encode() for name in self._schema.names if name not in required}
+
+    def open_block(self, block: Block) -> None:
+        """Text has no columns to read at once."""
 
     def open(self, fetch: Fetch, rows: Sequence[int]) -> Opened:
         """Values of the wrong type are refused and become null, so that columns stay aligned."""

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from streams.block import Block
+from streams.codec.avro_block import Whole
 from streams.dead_letters import DeadLetter, Reason
 
 I64 = NDArray[np.int64]
@@ -92,4 +94,8 @@ class Opener(Protocol):
 
     def open(self, fetch: Fetch, rows: Sequence[int]) -> Opened:
         """`rows`: those with a value, in offset order; `open` keeps their order."""
+        ...
+
+    def open_block(self, block: Block) -> Whole | None:
+        """All records of a block, where they can be read at once and nothing is wrong with any."""
         ...

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import ConsumerStoppedError
+from aiokafka.record.memory_records import MemoryRecords
 
 
 class Aborted(NamedTuple):
@@ -43,7 +45,26 @@ class RawFetch:
     check_crcs: bool
     highwater: int
     generation: int = 0
+    raw: Sequence[memoryview] = ()
+    """The bytes of each of `batches`, header included; empty where they were not kept."""
 
+
+class KeptRecords:
+    """aiokafka's MemoryRecords that still knows its bytes: columns are read from them without an object per
+    record."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        records = MemoryRecords(data)
+        self.has_next, self.next_batch = records.has_next, records.next_batch
+        self.size_in_bytes = records.size_in_bytes
+
+
+aiokafka_fetcher.MemoryRecords = KeptRecords
+
+
+_LENGTH_FROM = 12
+"""A batch's length counts from here; its base offset and the length itself stand before."""
 
 Want = Callable[[], Collection[tuple[str, int]] | None]
 """Which partitions to take now (None: all); asked again whenever something may have changed."""
@@ -114,8 +135,26 @@ def _whole(fetcher: Any, tp: TopicPartition, result: FetchResult) -> RawFetch:
     aborted = [Aborted(*one) for one in records._aborted_transactions] if committed else []
     highwater = state.highwater if state.highwater is not None else next_offset
     return RawFetch(
-        tp.topic, tp.partition, start, next_offset, batches, aborted, fetcher._check_crcs, highwater
+        tp.topic,
+        tp.partition,
+        start,
+        next_offset,
+        batches,
+        aborted,
+        fetcher._check_crcs,
+        highwater,
+        raw=batches_of(records._records.data, len(batches)),
     )
+
+
+def batches_of(data: bytes, count: int) -> list[memoryview]:
+    """The bytes of the first `count` record batches (of any format: base offset, length, the rest)."""
+    found, at, view = [], 0, memoryview(data)
+    for _ in range(count):
+        end = at + _LENGTH_FROM + int.from_bytes(view[at + 8 : at + _LENGTH_FROM], "big")
+        found.append(view[at:end])
+        at = end
+    return found
 
 
 def answered_at(consumer: AIOKafkaConsumer, tp: TopicPartition) -> int | None:

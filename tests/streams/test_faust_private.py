@@ -36,7 +36,8 @@ from mode.threads import ServiceThread, WorkerThread
 
 from streams.concerns import CheckpointSettings, WorkerSettings
 from streams.faust_private.consumer import SCHEME, ShardConsumer, ShardTransport, WholeFetches
-from streams.faust_private.raw import RawFetch
+from streams.faust_private.producer import WholeBatch
+from streams.faust_private.raw import KeptRecords, RawFetch, batches_of
 from streams.faust_private.tables import ShardRecovery, ShardTableManager
 from streams.shards import Job
 from streams.transport import ShardApp, create_app
@@ -222,6 +223,40 @@ def test_a_producers_own_futures_can_be_found() -> None:
         )
 
     asyncio.run(story())
+
+
+def test_a_batch_of_ours_can_stand_where_aiokafka_has_its_own() -> None:
+    ours = {name for name in dir(WholeBatch) if not name.startswith("__")}
+    used = (
+        names_in(MessageBatch.append)
+        | names_in(MessageBatch.set_producer_state)
+        | names_in(MessageBatch.get_data_buffer)
+        | names_in(MessageBatch.remaining_linger)
+        | names_in(MessageBatch.is_empty)
+        | names_in(MessageAccumulator.flush_for_commit)
+    )
+    builders = {name for name in dir(BatchBuilder) if not name.startswith("__")}
+    moved("aiokafka asks a batch for more than WholeBatch can do", used & builders <= ours)
+    moved(
+        "aiokafka hands batches over in another way",
+        {"set_producer_state", "drain_ready"} <= names_in(MessageAccumulator._pop_batch)
+        and parameters(BatchBuilder._set_producer_state) == parameters(WholeBatch._set_producer_state),
+    )
+
+
+def test_a_fetchs_bytes_can_be_kept() -> None:
+    log = Log()
+    log.append([b"a", b"b"])
+    log.append([b"c"])
+    moved(
+        "aiokafka's fetcher no longer makes MemoryRecords by that name: nobody keeps the bytes of a fetch",
+        aiofetcher.MemoryRecords is KeptRecords
+        and "MemoryRecords" in names_in(aiofetcher.Fetcher._proc_fetch_request),
+    )
+    records = KeptRecords(bytes(log.data))
+    batches = [records.next_batch(), records.next_batch()]
+    assert not records.has_next()
+    assert b"".join(batches_of(records.data, len(batches))) == bytes(log.data)
 
 
 # -- consumer: Faust's -------------------------------------------------------------------------------

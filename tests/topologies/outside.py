@@ -8,6 +8,7 @@ from typing import Any
 
 from models.columns import ActivityColumns
 from models.policy import Policy
+from streams.batch import RecordBatch
 from streams.dead_letters import DeadLetter, Reason
 from streams.durable import POSITION_KEY, Cut, Row
 from streams.feeds import FeedToWrite, Outcome
@@ -147,12 +148,11 @@ class Decoder:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
 
-    def decode(
-        self, topic: str, partition: int, offsets: Any, times: Any, keys: Any, values: Sequence[Any]
-    ) -> tuple[ActivityColumns, list[DeadLetter]]:
+    def decode_batch(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
+        values: Sequence[Any] = batch.values
         bad = [
-            DeadLetter(topic, partition, int(offset), 0, None, b"", Reason.NOT_JSON, "made up")
-            for offset, value in zip(offsets, values, strict=True)
+            DeadLetter(batch.topic, batch.partition, int(offset), 0, None, b"", Reason.NOT_JSON, "made up")
+            for offset, value in zip(batch.offsets, values, strict=True)
             if value is None
         ]
-        return columns([v for v in values if v is not None], self._policy, int(offsets[0])), bad
+        return columns([v for v in values if v is not None], self._policy, int(batch.offsets[0])), bad
