@@ -43,7 +43,7 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 
 
 def test_every_command_has_its_module() -> None:
-    missing = [name for name in cli.COMMANDS if not (ROOT / "feedrank" / f"{name}_command.py").exists()]
+    missing = [name for name in cli.COMMANDS if not (ROOT / "feedrank" / f"{name.replace('-', '_')}_command.py").exists()]
     assert missing == []
 
 
