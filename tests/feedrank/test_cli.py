@@ -43,7 +43,8 @@ def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str])
 
 
 def test_every_command_has_its_module() -> None:
-    missing = [name for name in cli.COMMANDS if not (ROOT / "feedrank" / f"{name.replace('-', '_')}_command.py").exists()]
+    modules = {name: f"{name.replace('-', '_')}_command.py" for name in cli.COMMANDS}
+    missing = [name for name, module in modules.items() if not (ROOT / "feedrank" / module).exists()]
     assert missing == []
 
 
