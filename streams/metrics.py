@@ -92,6 +92,7 @@ class Metrics:
         self.feeds = self._counter("feeds", "Feeds by surface and outcome", "surface", "outcome")
         self.candidates = self._counter("candidates", "Candidates proposed, by source", "source")
         self.served_items = self._counter("served_items", "Items emitted, by source", "source")
+        self.clicks = self._counter("clicks", "Weak and strong acts that name a slate, by source", "source")
         self.dropped_items = self._counter("dropped_items", "Candidates dropped, by rule", "rule")
         self.served_lost = self._counter("served_lost", "Served records that Kafka did not take")
         self.source_failures = self._counter("source_failures", "Sources that failed alone", "source")

@@ -16,6 +16,7 @@ from streams.health import Health
 from streams.log import logger
 from streams.metrics import Metrics
 from streams.redis_link import RedisUnavailableError
+from topologies.clicks import ShownSources
 from topologies.feed_making import MadeFeed
 from topologies.served import ServedLog
 
@@ -44,6 +45,7 @@ class Delivery:
     served: ServedLog
     metrics: Metrics
     health: Health
+    shown: ShownSources = field(default_factory=ShownSources)
     _waiting: asyncio.Queue[RankedSlice] = field(default_factory=lambda: asyncio.Queue(SLICES_WAITING_MAX))
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -92,6 +94,7 @@ class Delivery:
         for one, outcome in zip(made, outcomes, strict=True):
             metrics.add(metrics.feeds, 1, one.feed.surface, outcome.value)
             metrics.add_each(metrics.served_items, one.sources)
+            self.shown.put(one.ranked.user_fp, one.ranked.item_fp, one.ranked.source)
             metrics.add_each(metrics.dropped_items, one.ranked.dropped)
             metrics.add_each(metrics.candidates, one.ranked.candidates)
             metrics.add_each(metrics.source_failures, dict.fromkeys(one.ranked.failed, 1))

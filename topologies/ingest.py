@@ -28,6 +28,7 @@ from streams.log import logger
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.shard import Shard
+from topologies.clicks import ShownSources
 from topologies.clock import StreamClock
 from topologies.item_shard import ItemShard
 from topologies.user_shard import Signals, UserShard
@@ -56,6 +57,7 @@ class UserIngest:
     clock: StreamClock
     metrics: Metrics
     health: Health
+    shown: ShownSources = field(default_factory=ShownSources)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _known_to: dict[int, int] = field(default_factory=dict)
     """By partition: the items of all activities before this offset are in the index, if there are any."""
@@ -93,6 +95,7 @@ class UserIngest:
         add(activities, applied.undone, "undone")
         add(activities, applied.late, "late")
         add(activities, len(dead), "dead")
+        self.metrics.add_each(self.metrics.clicks, self.shown.clicked(columns, applied, state.rows.arena.fp))
         self.signalled(shard, signals)
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:

@@ -113,7 +113,7 @@ class Worker(Service):  # type: ignore[misc]
         self.models.start()
         self.writer = FeedWriter(settings.redis, names)
         self.served = ServedLog(settings.kafka, names, metrics)
-        self.delivery = Delivery(self.writer, self.served, metrics, told.health)
+        self.delivery = Delivery(self.writer, self.served, metrics, told.health, self.ingest.shown)
         self.emission = self._emission()
         self.heartbeat = Heartbeat(self.users, self.items, self.catalogue, self.clock, metrics, told.progress)
         self.bad_items = BadItemsAgain(settings.kafka, self.catalogue.refused, self.app.fail)
