@@ -18,7 +18,7 @@ from streams.concerns import ObservabilitySettings
 from streams.log import LineFormatter, Log, logger, setup
 from streams.loop_watch import Judge, LoopWatch, Progress, Watchdog, standing_lines
 from streams.metrics import Metrics, quantile
-from tests.waiting import GUARD_S
+from tests.waiting import GUARD_S, slowness
 
 
 def test_names_follow_the_conventions() -> None:
@@ -161,12 +161,12 @@ def test_a_long_callback_is_measured_and_named(caplog: pytest.LogCaptureFixture)
     finally:
         watch.stop()
     assert asyncio.events.Handle._run is original
-    ((by, longest_s),) = metrics.longest_hold_s.items()
-    assert by.endswith("greedy")
+    # on a busy machine others hold the loop too
+    ((by, longest_s),) = [one for one in metrics.longest_hold_s.items() if one[0].endswith("greedy")]
     assert longest_s >= 0.03
     assert metrics.value("feedrank_loop_hold_max_seconds", by=by) == longest_s
     assert metrics.value("feedrank_loop_held_seconds_total", by=by) == longest_s
-    assert caplog.records[0].fields["by"] == by
+    assert by in [record.fields["by"] for record in caplog.records]
 
 
 def test_a_hold_is_charged_to_what_ran() -> None:
@@ -201,7 +201,7 @@ def test_short_callbacks_are_not_holds() -> None:
         asyncio.run(asyncio.sleep(0))
     finally:
         watch.stop()
-    assert max(metrics.longest_hold_s.values(), default=0.0) < 0.03
+    assert max(metrics.longest_hold_s.values(), default=0.0) < 0.03 * slowness()
 
 
 def progress_at(moved: int, lag: int, beat_s: float) -> Progress:
