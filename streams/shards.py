@@ -148,14 +148,11 @@ class Shards(Generic[S]):
 
         checkpoints = Checkpointer(names, state, store, site.kafka, site.checkpoint, site.observer, committed)
 
-        def behind() -> bool:
-            return shard.lag > BEHIND_RECORDS
-
         def records_max() -> int:
-            return site.records_max if behind() else job.records_now(site.records_max)
+            return site.records_max if shard.lag > BEHIND_RECORDS else job.records_now(site.records_max)
 
         shard = Shard(names, state, store, checkpoints, self._reader, job.apply, records_max, site.observer)
-        checkpoints.behind = lambda: behind() or job.behind()
+        checkpoints.behind = lambda: shard.lag > BEHIND_RECORDS or job.behind()
         return shard
 
     async def _catch_up(self, reader: ChangelogReader, shards: dict[int, Shard[S]]) -> dict[int, int]:

@@ -6,9 +6,9 @@ test in tests/streams/test_faust_private.py that says in a sentence what a new v
 
 | module | leans on |
 |---|---|
-| `raw` | aiokafka's fetcher: fetched bytes are taken whole, before records become objects |
+| `raw` | aiokafka's fetcher: fetched bytes are taken whole, and kept, before records become objects |
 | `consumer` | Faust's consumer and its thread: one message per fetch, own watermark, revocation, seeks |
 | `threads` | mode's ServiceThread: stopping one that is still starting |
 | `tables` | Faust's table manager, recovery and store: when to recover, and that nobody else touches rows |
-| `producer` | aiokafka's producer: errors that it keeps when it is given up |
+| `producer` | aiokafka's producer: our batches stand where it has builders; errors it keeps when given up |
 """
