@@ -56,7 +56,10 @@ class WriteBack:
 
     def flushed(self, rows: Iterable[Row]) -> None:
         """These rows of the last slice are in RocksDB."""
-        for key, _ in rows:
+        done = [key for key, _ in rows]
+        if len(done) == len(self._flushing):
+            self._flushing = {}
+        for key in done if self._flushing else ():
             self._flushing.pop(key, None)
         if not self._flushing:
             self.flushed_through = max(self.flushed_through, self._flushing_through)

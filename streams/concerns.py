@@ -174,6 +174,13 @@ class WorkerSettings(Concern):
     ingest_records_max: int = _env(
         "INGEST_RECORDS_MAX", 4_000, "records applied to rows in one hold of the loop", ge=1, le=100_000
     )
+    replay_records_max: int = _env(
+        "REPLAY_RECORDS_MAX",
+        20_000,
+        "records applied at once by a replay, which has no loop to keep free",
+        ge=1,
+        le=1_000_000,
+    )
     arena_rows_max: int = _env(
         "ARENA_ROWS_MAX", 200_000, "user rows in memory per partition; more live in RocksDB", ge=1_000
     )

@@ -44,7 +44,7 @@ def as_event(event: Item | Activity) -> Event:
 
 def settings(directory: Path, **values: object) -> Settings:
     """Settings with slices of 700 records at most."""
-    names = {"FEEDRANK_DATA_DIR": str(directory), "INGEST_RECORDS_MAX": "700"}
+    names = {"FEEDRANK_DATA_DIR": str(directory), "REPLAY_RECORDS_MAX": "700"}
     return Settings.load(names | {name: str(value) for name, value in values.items()})
 
 

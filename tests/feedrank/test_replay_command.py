@@ -141,7 +141,7 @@ def test_killed_anywhere_and_resumed_it_has_the_same_digest(
     monkeypatch: pytest.MonkeyPatch,
     processes: str,
 ) -> None:
-    monkeypatch.setenv("INGEST_RECORDS_MAX", "50")
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "50")
     path, chance = written(tmp_path / "a.jsonl", lines), random.Random(processes)
     process = started(data, path, "--into", "june", "--to", str(stream.end_ms), "--jobs", processes)
     job = the_job(data)
@@ -167,7 +167,7 @@ def test_paused_shown_resumed_and_no_second_process(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("INGEST_RECORDS_MAX", "1")  # long enough to be met at work
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")  # long enough to be met at work
     many = [*lines, *({**one, "activity_id": f"again-{n}"} for n, one in enumerate(lines) if "actor" in one)]
     process = started(data, written(tmp_path / "a.jsonl", many * 3), "--into", "june")
     job = the_job(data)
@@ -187,7 +187,7 @@ def test_paused_shown_resumed_and_no_second_process(
 
 
 def test_ctrl_c_pauses(tmp_path: Path, data: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INGEST_RECORDS_MAX", "1")
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")
     process = started(data, written(tmp_path / "a.jsonl", lines * 3), "--into", "june")
     process.send_signal(signal.SIGINT)
     assert process.wait(WAIT_S) == ExitCode.INTERRUPTED

@@ -76,6 +76,11 @@ class Steps:
     def __post_init__(self) -> None:
         self.rows_max = self.rows_max or self.settings.worker.arena_rows_max
 
+    @property
+    def _slice_records(self) -> int:
+        """No slice may hold more users than memory has rows."""
+        return min(self.settings.worker.replay_records_max, self.rows_max)
+
     async def catalogue(self) -> Catalogue:
         """The item index with all items of the definition (5), made at the first call."""
         if self._catalogue is None:
@@ -141,7 +146,7 @@ class Steps:
             async for batch in self.log.activities(partition, state.position, end):
                 if not going:
                     break
-                for part in slices(until(batch, end), self.settings.worker.ingest_records_max):
+                for part in slices(until(batch, end), self._slice_records):
                     before = state.position
                     await ingest.apply(shard, part)  # type: ignore[arg-type]
                     going = moved(state.position - before) and going

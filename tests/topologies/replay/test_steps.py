@@ -57,6 +57,6 @@ def test_any_stream_in_any_cuts(
     world = told(events, BUNDLED, partitions)
     shadow = define(directory, "any", events, stream.end_ms, partitions)
     few = min(rows_max, 16)
-    given = settings(directory, INGEST_RECORDS_MAX=min(slice_records, rows_max), RANK_USERS_MAX=few)
+    given = settings(directory, REPLAY_RECORDS_MAX=min(slice_records, rows_max), RANK_USERS_MAX=few)
     found = run_all(shadow, given, random.Random(seed) if interrupted else None, rows_max)
     assert found.hash() == digest(world, world.settled(stream.end_ms, TICK_MS))
