@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +185,34 @@ def test_paused_shown_resumed_and_no_second_process(
     assert "deleted" in capsys.readouterr().out
     assert not (data / "june").exists()
     assert cli.run(["jobs", "resume", job.id]) == ExitCode.DATA_DIRECTORY
+
+
+@pytest.mark.parametrize("kilobytes", [60, 300])
+def test_a_disk_that_takes_no_more_fails_the_job_and_it_can_be_resumed(
+    tmp_path: Path,
+    data: Path,
+    lines: Lines,
+    stream: Stream,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    kilobytes: int,
+) -> None:
+    """No file may be larger: the spool fails first, then RocksDB."""
+    path = written(tmp_path / "a.jsonl", lines)
+    arguments = ["replay", str(path), "--into", "june", "--to", str(stream.end_ms), "--feeds", "files"]
+    done = subprocess.run(
+        [sys.executable, "-m", "feedrank.cli", *arguments],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes << 10, kilobytes << 10)),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+    )
+    assert done.returncode == ExitCode.DATA_DIRECTORY, done.stdout + done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("feedrank: ")]
+    assert "june" in said
+    assert the_job(data).state is State.FAILED
+    assert cli.run(["jobs", "resume", the_job(data).id]) == 0
+    assert digest_of(capsys, "june") == expected
 
 
 def test_ctrl_c_pauses(tmp_path: Path, data: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
