@@ -14,8 +14,9 @@ from streams.durable import Message, Row
 from streams.faust_private.producer import WholeBatch
 from streams.record_batch import split
 
-BATCH_BYTES_MAX = 2 << 20
-"""Before compression: making a batch holds the loop for 2 to 4 ms. Each costs a round of a busy loop."""
+BATCH_BYTES_MAX = 4 << 20
+"""Before compression. Each batch costs several rounds of a busy loop, and all of them count against the
+transaction's time-out, so few large ones; making one holds the loop for 4 to 7 ms."""
 
 
 class Sent(NamedTuple):
