@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, takewhile
 from types import TracebackType
 from typing import Any, Self
 
+import orjson
 from redis import Redis, RedisCluster
 from redis.exceptions import RedisError
 
@@ -27,34 +28,47 @@ HEADS_AT_ONCE = 200
 
 @dataclass(frozen=True, slots=True)
 class StoredFeed:
-    """One feed as it is stored; `as_of_ms`: when it was ranked for."""
+    """One feed as it is stored; `as_of_ms`: when it was ranked for. `ids`, `scores`, `titles` of its entries,
+    best first; whole entries are decoded when they are asked for: a comparison needs them of few users."""
 
     user: str
     version: str
     as_of_ms: int
     policy: str
     model: str
-    entries: tuple[Entry, ...]
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    titles: tuple[str | None, ...]
+    chunks: tuple[bytes, ...]
 
     @property
-    def ids(self) -> list[str]:
-        """Items, best first."""
-        return [entry.id for entry in self.entries]
+    def entries(self) -> list[Entry]:
+        """Decoded anew each time."""
+        return [entry for chunk in self.chunks for entry in decode_chunk(chunk)]
 
     @classmethod
     def of(cls, user: str, head: Mapping[bytes, bytes]) -> StoredFeed:
         """From a head's fields. Raises ValueError for what is no head."""
-        entries: list[Entry] = []
-        for chunk in count():
-            field = head.get(chunk_field(chunk).encode())
-            if field is None:
-                break
-            entries += decode_chunk(field)
+        names = takewhile(head.__contains__, (chunk_field(chunk).encode() for chunk in count()))
+        chunks = tuple(head[name] for name in names)
         try:
             version, policy, model = (head[name].decode() for name in (b"version", b"policy", b"model"))
-            return cls(user, version, int(head[b"generated_at"]), policy, model, tuple(entries))
-        except KeyError as error:
-            raise ValueError(f"the feed of {user} has no field {error}") from error
+            rows = [row for chunk in chunks for row in orjson.loads(chunk)]
+            return cls(
+                user,
+                version,
+                int(head[b"generated_at"]),
+                policy,
+                model,
+                tuple([row["id"] for row in rows]),
+                tuple([row["score"] for row in rows]),
+                tuple([row.get("title") for row in rows]),
+                chunks,
+            )
+        except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
+            raise ValueError(
+                f"what is stored for {user} is no feed ({type(error).__name__}: {error})"
+            ) from error
 
 
 class FeedHeads:

@@ -102,7 +102,7 @@ class Comparison:
     same_time: int = 0
     entered: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
-    titles: dict[str, str] = field(default_factory=dict)
+    titles: dict[str, str | None] = field(default_factory=dict)
     policies: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
     models: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
     values: dict[str, F64] = field(default_factory=dict)
@@ -136,8 +136,8 @@ def compare(
         read = zip(old.read(some), new.read(some), strict=True)
         both = [(a, b) for a, b in read if a is not None and b is not None]
         found.gone += len(some) - len(both)
-        found.empty += sum(not a.entries and not b.entries for a, b in both)
-        both = [(a, b) for a, b in both if a.entries or b.entries]
+        found.empty += sum(not a.ids and not b.ids for a, b in both)
+        both = [(a, b) for a, b in both if a.ids or b.ids]
         if both:
             values, by_depth = _measured(both, measures)
             parts.append(values)
@@ -162,7 +162,7 @@ def _measured(
     values["left"] = (pairs.size_a - pairs.common).astype(np.float64)
     change = np.array(
         [
-            both[user][1].entries[b].score - both[user][0].entries[a].score
+            both[user][1].scores[b] - both[user][0].scores[a]
             for user, a, b in zip(
                 pairs.user.tolist(), pairs.place_a.tolist(), pairs.place_b.tolist(), strict=True
             )
@@ -183,11 +183,12 @@ def _count(found: Comparison, both: Sequence[tuple[StoredFeed, StoredFeed]]) -> 
     for a, b in both:
         before, after = set(a.ids), set(b.ids)
         found.users += 1
-        found.equal += [(e.id, e.score) for e in a.entries] == [(e.id, e.score) for e in b.entries]
+        found.equal += (a.ids, a.scores) == (b.ids, b.scores)
         found.same_time += a.as_of_ms == b.as_of_ms
         found.entered.update(after - before)
         found.left.update(before - after)
-        found.titles |= {e.id: e.title for feed in (a, b) for e in feed.entries if e.title is not None}
+        for feed in (a, b):
+            found.titles.update(zip(feed.ids, feed.titles, strict=True))
         for side, feed in enumerate((a, b)):
             found.policies[side][feed.policy] += 1
             found.models[side][feed.model] += 1

@@ -82,7 +82,7 @@ def of_rows(
     if ranker.scorer.name != feed.model:
         return unknown(f"it was ranked by model {feed.model}, which is not at hand")
     again = ranker.rank(users, surface, [feed.version], feed.as_of_ms)[0]
-    stored = [(entry.id, entry.score) for entry in feed.entries]
+    stored = list(zip(feed.ids, feed.scores, strict=True))
     ids = [index.ids[item] for item in again.items.tolist()]
     exact = list(zip(ids, again.scores.tolist(), strict=True)) == stored
     seeds = np.array([again.seed], np.uint64)

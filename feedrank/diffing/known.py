@@ -66,7 +66,7 @@ def known_of(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
 
 
 def _covers(known: Known | None, feed: StoredFeed) -> bool:
-    return known is not None and not known.why_not and len(known.features) == len(feed.entries)
+    return known is not None and not known.why_not and len(known.features) == len(feed.ids)
 
 
 # -- a replay's own directory ------------------------------------------------------------------------------

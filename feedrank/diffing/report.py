@@ -133,10 +133,10 @@ def _user(one: UserChange, known: Explained) -> dict[str, Any]:
             "a": one.before.ids[:SLOPES],
             "b": one.after.ids[:SLOPES],
             "titles": {
-                e.id: e.title
+                item: title
                 for feed in (one.before, one.after)
-                for e in feed.entries[:SLOPES]
-                if e.title is not None
+                for item, title in zip(feed.ids[:SLOPES], feed.titles[:SLOPES], strict=True)
+                if title is not None
             },
         },
     }
@@ -146,7 +146,7 @@ def _side(feed: StoredFeed, known: Known) -> dict[str, Any]:
     return {
         "version": feed.version,
         "as_of_ms": feed.as_of_ms,
-        "entries": len(feed.entries),
+        "entries": len(feed.ids),
         "known": known.told,
         "exact": known.exact,
     }

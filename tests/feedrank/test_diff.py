@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -105,14 +106,12 @@ def test_rebuilding_from_the_log_gives_the_stored_feeds_and_the_same_features(da
 def test_a_feed_that_is_not_what_its_rows_give_is_said_to_be_so(data: Path) -> None:
     policy = read_policy(None)
     feed = feeds_of(data, "one")[0]
-    touched = StoredFeed(
-        feed.user, feed.version, feed.as_of_ms, feed.policy, feed.model, feed.entries[1:] + feed.entries[:1]
-    )
+    touched = replace(feed, ids=feed.ids[1:] + feed.ids[:1])
     past = files.past_of(jsonl.events(data / "people.jsonl", Tally(True)), policy.verbs)
     known = rebuilt_users(past, policy, Settings.load().ranking.tick_s * 1_000, "for_you", [touched])
     assert known[feed.user].exact is False
     assert "NOT the stored feed" in known[feed.user].told
-    other = StoredFeed(feed.user, feed.version, feed.as_of_ms, feed.policy, "trees-1", feed.entries)
+    other = replace(feed, model="trees-1")
     known = rebuilt_users(past, policy, Settings.load().ranking.tick_s * 1_000, "for_you", [other])
     assert "model trees-1" in known[feed.user].told
 
@@ -219,3 +218,7 @@ def test_feeds_in_redis_are_compared_without_a_mark(
     assert found["measures"]["tau"]["mean"] == -1.0
     assert "<d>" not in (tmp_path / "page.html").read_text()
     assert sorted(live.redis.keys()) == before
+    new.redis.hset(new.names.feed("for_you", "ann"), "p0", b'[{"id": 1}')
+    code, _, err = diff(capsys, "live", "new")
+    assert (code, err.count("\n")) == (ExitCode.BAD_INPUT, 1)
+    assert "what is stored for ann is no feed" in err
