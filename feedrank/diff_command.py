@@ -22,7 +22,7 @@ from streams.settings import Settings
 from topologies.comparing import Comparison, Measures, Side, compare, sampled
 from topologies.explaining import unknown
 from topologies.replay.shadow import Shadow
-from topologies.shadow_feeds import ShadowFeeds
+from topologies.shadow_feeds import ShadowFeeds, on_disk
 from wire.names import SURFACES, Namespace
 
 First = Annotated[str, typer.Argument(metavar="A", help="The namespace as it is, say live.")]
@@ -92,7 +92,7 @@ def _namespace(name: str) -> Namespace:
 def _side(settings: Settings, names: Namespace, surface: str, heads: FeedHeads, open_: ExitStack) -> Side:
     """Feeds of a replay that kept them on disk are read there."""
     shadow = Shadow.of(settings.worker.data_dir, names)
-    if shadow.exists and shadow.definition().sink == "files":
+    if on_disk(shadow) and shadow.definition().sink == "files":
         return Side(names, surface, open_.enter_context(ShadowFeeds(shadow.directory)))
     return Side(names, surface, heads)
 

@@ -10,7 +10,15 @@ from typing import Self
 from streams.feed_heads import StoredFeed
 from streams.store import ShardStore
 from topologies.replay.feeds import decode_head, feed_key
+from topologies.replay.seed import SEEDED_FILE
+from topologies.replay.shadow import Shadow
 from wire.names import Namespace
+
+
+def on_disk(shadow: Shadow) -> bool:
+    """Whether the namespace is a replay's that never went on live: then its directory is the truth, else its
+    topics are."""
+    return shadow.exists and not (shadow.directory / SEEDED_FILE).exists()
 
 
 class ShadowFeeds:

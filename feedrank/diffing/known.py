@@ -23,6 +23,7 @@ from topologies.history import History
 from topologies.past import Past, Served, Slate
 from topologies.rebuild import rebuild
 from topologies.replay.shadow import Shadow
+from topologies.shadow_feeds import on_disk
 from topologies.shadow_users import ShadowUsers
 from wire.names import ACTIVITIES, Namespace
 from wire.partitioner import partition_of
@@ -75,7 +76,7 @@ def _covers(known: Known | None, feed: StoredFeed) -> bool:
 def _of_shadow(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     """Of feeds that the replay in this data directory settled; others have come since, of a worker."""
     shadow = Shadow.of(origin.settings.worker.data_dir, origin.names)
-    if not shadow.exists:
+    if not on_disk(shadow):
         return {}
     as_of_ms = shadow.definition().as_of_ms
     settled = [feed for feed in feeds if feed.as_of_ms == as_of_ms]

@@ -19,6 +19,7 @@ from streams.policy_file import read_policy
 from streams.settings import Settings
 from topologies.replay.pool import open_steps
 from topologies.replay.shadow import END_OF_DATA, Shadow
+from topologies.shadow_feeds import on_disk
 from topologies.stored_rows import DiskRows, StoredRows, TopicRows
 from wire.names import Namespace
 
@@ -47,7 +48,7 @@ def opened(settings: Settings, names: Namespace, rows: str = "auto") -> Iterator
             f"there is no replay in {shadow.directory}; read its topics (--rows topics), or correct "
             "FEEDRANK_DATA_DIR: a worker's own directory lags behind its topics and is not read"
         )
-    if rows == "disk" or (rows == "auto" and shadow.exists):
+    if rows == "disk" or (rows == "auto" and on_disk(shadow)):
         one = shadow.definition()
         policy = parse_policy(one.policy, str(shadow.directory))
         as_of_ms = None if one.as_of_ms == END_OF_DATA else one.as_of_ms
@@ -56,7 +57,11 @@ def opened(settings: Settings, names: Namespace, rows: str = "auto") -> Iterator
             yield Place(stored, policy, lambda: _spooled(shadow, settings), as_of_ms, str(shadow.directory))
         return
     with TopicRows(settings.kafka, names) as topics:
-        policy = read_policy(settings.worker.policy)
+        policy = (
+            parse_policy(shadow.definition().policy, str(shadow.directory))
+            if shadow.exists
+            else read_policy(settings.worker.policy)
+        )
         yield Place(topics, policy, lambda: _produced(settings), None, "the changelog topics")
 
 

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feedrank.state.reconciling import Told, on_disk
+from feedrank.state.reconciling import Told
 from models.item_deltas import decode
 from streams.concerns import KafkaSettings
 from streams.data_dir import claimed
@@ -27,6 +27,7 @@ from topologies.digest import TableDigest
 from topologies.item_sums import add_deltas
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
 from topologies.row_tables import items_rows, items_table, users_rows, users_table
+from topologies.shadow_feeds import on_disk
 from topologies.stored_rows import TABLES, DiskRows, StoredRows, Table, TopicRows
 from topologies.ticks import tick_of
 from wire.names import Namespace

@@ -20,9 +20,9 @@ from topologies.reconcile import Finding, Verdict, reconcile
 from topologies.repair import mend_shard
 from topologies.replay.kafka_log import KafkaLog, find_range
 from topologies.replay.pool import FETCH_RECORDS, open_steps, registry_of
-from topologies.replay.seed import SEEDED_FILE
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.steps import Steps
+from topologies.shadow_feeds import on_disk
 from topologies.stored_rows import DiskRows, StoredRows, TopicRows, user_of_key
 from wire.names import ACTIVITIES, Namespace
 from wire.partitioner import partition_of
@@ -144,11 +144,6 @@ class Reconciling:
             partition, chosen, self.starts.get(partition, 0), end, in_time_order, told("activities")
         )
         return stored, again, position
-
-
-def on_disk(shadow: Shadow) -> bool:
-    """Whether the namespace is a replay's that never went on live."""
-    return shadow.exists and not (shadow.directory / SEEDED_FILE).exists()
 
 
 def demand_live(settings: Settings, names: Namespace) -> None:
