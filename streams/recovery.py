@@ -67,11 +67,16 @@ class Arrival:
     """Tells when a consumer has read up to an end, also where compaction has taken what was there.
 
     A position that stays below the end while the broker answers again and again with nothing is at the end.
+    Whoever reads from a position once more must say so: what was damaged is not gone.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self._seen: dict[TopicPartition, tuple[int, int | None, int]] = {}
+
+    def begin_again(self, tp: TopicPartition) -> None:
+        """The position was moved back: the answers so far were not empty."""
+        self._seen.pop(tp, None)
 
     def reached(self, tp: TopicPartition, end: int) -> bool:
         """Ask after every poll."""
@@ -171,6 +176,7 @@ class ChangelogReader:
                 except CorruptRecordException as error:
                     corrupt += 1
                     self._again(fetch, left, corrupt, error)
+                    arrival.begin_again(TopicPartition(fetch.topic, fetch.partition))
             self._idle()
             for tp in [tp for tp, target in left.items() if arrival.reached(tp, target.end)]:
                 done = left.pop(tp)
