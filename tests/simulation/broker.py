@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -69,9 +69,10 @@ class Broker:
 
     # -- writing ---------------------------------------------------------------------------------------
 
-    def append(self, tp: TopicPartition, record: Record) -> int:
-        """Outside any transaction."""
-        base = self.logs[tp].append(packed([record]), 1)
+    def append(self, tp: TopicPartition, records: Sequence[Record]) -> int:
+        """One batch, outside any transaction; returns the offset of the first."""
+        numbered = [(n, *record[1:]) for n, record in enumerate(records)]
+        base = self.logs[tp].append(packed(numbered), len(records))
         self._grew(tp)
         return base
 

@@ -76,14 +76,14 @@ class SimConsumer:
             return None
         next_offset = batches[-1].next
         self.positions[tp] = next_offset
-        opened = [DefaultRecordBatch(self._maybe_damaged(batch)) for batch in batches]
         self.bytes[tp] = [batch.data for batch in batches]
-        return RawFetch(tp.topic, tp.partition, start, next_offset, opened, aborted, True, end)
+        opened, raw = _opened([self._maybe_damaged(batch) for batch in batches])
+        return RawFetch(tp.topic, tp.partition, start, next_offset, opened, aborted, True, end, raw=raw)
 
     def once_more(self, fetch: RawFetch) -> RawFetch:
         """The last fetch of its partition as it comes a second time: a batch is iterated but once."""
-        data = self.bytes[TopicPartition(fetch.topic, fetch.partition)]
-        return replace(fetch, batches=[DefaultRecordBatch(one) for one in data])
+        opened, raw = _opened(self.bytes[TopicPartition(fetch.topic, fetch.partition)])
+        return replace(fetch, batches=opened, raw=raw)
 
     def _look(self, tp: TopicPartition, start: int) -> tuple[list[Batch], list[Any], int]:
         log: PartitionLog = self._broker.logs[tp]
@@ -112,6 +112,11 @@ class SimConsumer:
         """The brokers say that there is nothing more, and where logs end."""
         self.ends |= await self._network.ask(self._broker.ends, list(tps), False)
         self.answered_ms |= dict.fromkeys(tps, int(self.simulation.loop.time() * 1_000))
+
+
+def _opened(data: list[bytes]) -> tuple[list[Any], list[memoryview]]:
+    """aiokafka's batches, and where they lie."""
+    return [DefaultRecordBatch(one) for one in data], [memoryview(one) for one in data]
 
 
 async def take(consumer: SimConsumer, want: Want, timeout_s: float) -> list[RawFetch]:

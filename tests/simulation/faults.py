@@ -173,7 +173,7 @@ class Faults:
     async def _usurp(self) -> None:
         """Somebody takes a shard's transactional id and does nothing with it."""
         one = self._simulation
-        names = one.transactional_ids
+        names = sorted(one.broker.transactional_ids)
         if names:
             await one.broker.init_producer(self._random.choice(names))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import shutil
@@ -24,11 +25,13 @@ def play_all(seeds: range, mechanism: str | None = None) -> list[Verdict]:
     base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=base))
     redis = RedisServer(directory)
+    gc.freeze()  # what was imported is not walked again and again
     try:
         found: list[Verdict] = []
         with broken(mechanism):
             for seed in seeds:
                 found.append(play(seed, directory / "disk", redis))
+                gc.collect()  # a run leaves cycles, and holds the collector off
                 if mechanism is not None and found[-1].wrong:
                     break
         return found

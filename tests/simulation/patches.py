@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, Any] = {
     "streams.flush.ROWS_PER_SLICE": 3,
+    "streams.fetch.SEGMENT_RECORDS_MIN": 1,
+    "streams.fetch.BLOCK_RECORDS_MIN": 5,
     "streams.recovery.ROWS_PER_SLICE": 4,
     "streams.tail.RECORDS_PER_BATCH_MAX": 7,
     "streams.tail.POLL_S": 0.8,
@@ -59,8 +61,8 @@ class Patches:
             "topologies.served.AIOKafkaProducer": make_producer,
             "streams.store.Rdict": one.disk.open,
             "streams.store._options": options,
-            "streams.redis_link.Redis": one.redis_client,
-            "topologies.worker.Redis": one.redis_client,
+            "streams.redis_link.Redis": one.redis,
+            "topologies.worker.Redis": one.redis,
             "streams.transport.FrameTable": lambda *_: None,
             "time.monotonic": loop.time,
             "time.perf_counter": loop.time,

@@ -67,6 +67,10 @@ class SimRedisServer:
         """For those who look at it from outside."""
         return self._real.client
 
+    def from_url(self, url: str, **_: Any) -> SimRedis:
+        """As `redis.asyncio.Redis.from_url`."""
+        return SimRedis(self)
+
     def empty(self) -> None:
         """It lost its data."""
         self._real.client.flushall()

@@ -27,7 +27,7 @@ from tests.simulation.loop import PROCESS, SimLoop
 from tests.simulation.network import Network
 from tests.simulation.patches import Patches
 from tests.simulation.redis_server import RedisServer, SimRedis, SimRedisServer
-from tests.simulation.script import write
+from tests.simulation.script import Produced, write
 from tests.simulation.worker import NAMES, TICK_S, SimWorker
 from topologies.settlement import SettleBoard, SettleRequest
 from topologies.ticks import tick_of
@@ -114,23 +114,6 @@ class Simulation:
         """A worker ended by a defect."""
         self.wrong.append(f"a worker ended by a defect: {error!r}")
 
-    @property
-    def redis_client(self) -> Any:
-        """In the place of redis.asyncio.Redis."""
-        server = self.redis
-
-        class Client:
-            @staticmethod
-            def from_url(url: str, **_: Any) -> SimRedis:
-                return SimRedis(server)
-
-        return Client
-
-    @property
-    def transactional_ids(self) -> list[str]:
-        """Those that some worker has used."""
-        return sorted(self.broker.transactional_ids)
-
     # -- workers ---------------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
@@ -200,17 +183,26 @@ class Simulation:
             await asyncio.sleep(self.random.random())
         self.broker.logs[tp].mark(FOREIGN, 0, ABORT)
 
-    async def _produce(self) -> dict[tuple[str, int, int], bytes | None]:
-        """All records, in order, in bursts; returns where the bad ones went."""
-        bad: dict[tuple[str, int, int], bytes | None] = {}
+    async def _produce(self) -> None:
+        """All records, in bursts: items at once, activities in batches, so that items come first."""
         pause_s = 3 * self.plan.produce_s / len(self.script.records)
+        waiting: dict[TopicPartition, list[Produced]] = {}
         for one in self.script.records:
             if self.random.random() < 0.3:
                 await asyncio.sleep(self.random.expovariate(1 / pause_s))
-            offset = self.broker.append(one.tp, (0, one.time_ms, one.key, one.value, ()))
+            batch = waiting.setdefault(one.tp, [])
+            batch.append(one)
+            if one.tp.topic == ITEMS or self.random.random() < 0.5:
+                self._append(waiting.pop(one.tp))
+        for batch in waiting.values():
+            self._append(batch)
+
+    def _append(self, batch: list[Produced]) -> None:
+        tp = batch[0].tp
+        base = self.broker.append(tp, [(0, one.time_ms, one.key, one.value, ()) for one in batch])
+        for offset, one in enumerate(batch, base):
             if one.bad:
-                bad[one.tp.topic, one.tp.partition, offset] = one.value
-        return bad
+                self.bad[tp.topic, tp.partition, offset] = one.value
 
     async def _settle(self) -> None:
         """As `feedrank settle` does."""
@@ -237,7 +229,7 @@ class Simulation:
         for n in range(self.plan.workers):
             self.start(f"worker-{n}")
         self.loop.spawn(self.network.servers, self.group.run())
-        self.bad = await self._produce()
+        await self._produce()
         self.note("all is produced")
         await asyncio.sleep(self.random.choice((0.0, 2.0, 5.0)))
         early = self.random.random() < 0.5
@@ -289,5 +281,11 @@ class Simulation:
 
 def play(seed: int, directory: Path, redis: RedisServer, verbose: bool = False) -> Verdict:
     """One seed."""
-    tell = (lambda text: print(text, file=sys.stderr)) if verbose else (lambda text: None)
-    return Simulation(seed, directory, redis, tell).run()
+    return Simulation(seed, directory, redis, _told if verbose else _not_told).run()
+
+
+def _told(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _not_told(text: str) -> None: ...
