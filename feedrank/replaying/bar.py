@@ -15,11 +15,15 @@ LINE_EVERY_S = 10.0
 
 
 class Bar:
-    """A topologies.replay.run.Watcher. `goes_on(done, total)` is asked whether to go on; `stop` says no."""
+    """A topologies.replay.run.Watcher: goes on while `goes_on(done, total)` says so and `stop()` does not."""
 
-    def __init__(self, goes_on: Callable[[int, int], bool], console: Console | None = None) -> None:
-        self.stop = False
-        self._goes_on = goes_on
+    def __init__(
+        self,
+        goes_on: Callable[[int, int], bool],
+        stop: Callable[[], bool],
+        console: Console | None = None,
+    ) -> None:
+        self._goes_on, self._stop = goes_on, stop
         self._console = console or Console(stderr=True)
         columns = (
             TextColumn("{task.description:15}"),
@@ -57,7 +61,7 @@ class Bar:
             self._bars.update(self._task, completed=self._done, rate=f"{self._rate():,.0f}/s")
         if not self._console.is_terminal and time.monotonic() - self._said_s >= LINE_EVERY_S:
             self._say()
-        return self._goes_on(self._done, self._total) and not self.stop
+        return self._goes_on(self._done, self._total) and not self._stop()
 
     def _rate(self) -> float:
         return self._done / max(time.monotonic() - self._began_s, 1e-3)

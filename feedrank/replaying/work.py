@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,8 +42,8 @@ def carry_out(settings: Settings, log: JobLog, job: Job, processes: int) -> Job:
     Raises OperatorError; the job is recorded as failed then, and can be resumed.
     """
     shadow, tally = Shadow(Path(job.directory)), Tally()
-    with Custody(log, job, shadow.directory) as custody:
-        with Bar(custody.goes_on) as bar, _ctrl_c(bar):
+    with _ctrl_c() as stop, Custody(log, job, shadow.directory) as custody:
+        with Bar(custody.goes_on, stop.is_set) as bar:
             replay = Replay(shadow, settings, processes, bar, lambda one: _records(one, tally))
             whole = replay.run()
         _say(tally)
@@ -68,17 +69,18 @@ def _say(tally: Tally) -> None:
 
 
 @contextmanager
-def _ctrl_c(bar: Bar) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM stop at the next checkpoint; a second one interrupts at once."""
+def _ctrl_c() -> Iterator[threading.Event]:
+    """Within, Ctrl-C and SIGTERM set the event; a second one interrupts at once."""
+    stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if bar.stop:
+        if stop.is_set():
             raise KeyboardInterrupt
-        bar.stop = True
+        stop.set()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
