@@ -5,7 +5,7 @@ Fields of several numbers are lists of fixed size, row by row of the field (`sha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from models.graph import GraphRow
 from models.items import ITEM_ROW
 from models.seen import PAGE, PAGE_BYTES
 from models.user_row import USER_ROW
-from topologies.stored_rows import FP_BYTES, page_count, user_of_key, users_in
+from topologies.stored_rows import FP_BYTES, page_count, users_in
 
 EDGES = ("follows", "mutes", "blocks")
 KINDS = ("follow_kinds", "mute_kinds", "block_kinds")
@@ -100,12 +100,6 @@ def items_rows(table: pa.Table) -> dict[bytes, bytes]:
         b"i" + fp.to_bytes(FP_BYTES, "big"): block[at * size : (at + 1) * size]
         for at, fp in enumerate(table.column("fp").to_pylist())
     }
-
-
-def of_users(rows: Rows, users: Iterable[bytes]) -> dict[bytes, bytes]:
-    """The rows of some users."""
-    chosen = frozenset(users)
-    return {key: value for key, value in rows.items() if user_of_key(key) in chosen}
 
 
 def _packed(values: Sequence[bytes], dtype: np.dtype[np.void]) -> Any:
