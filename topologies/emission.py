@@ -114,6 +114,7 @@ class Emission:
     size: SliceSize
     active_ms: int
     _record_ms: dict[bytes, int] = field(default_factory=dict)
+    _spent_s: float = 0.0
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -178,7 +179,15 @@ class Emission:
             record_ms = [at_ms for at_ms in acts if at_ms is not None]
             if parts:  # a shard that has gone: its next owner looks after its users
                 await self.delivery.put(await self._rank(parts, self.as_of_ms(), record_ms))
-            await asyncio.sleep(0 if own or caught_up(self.users) else UPKEEP_PAUSE_S)
+            await asyncio.sleep(self._pause_s(own))
+
+    def _pause_s(self, own: bool) -> float:
+        """After a slice: while records wait, ingest has the loop for as long as the slice had it, however small
+        its fetches are; and longer where the slice was nobody's who waits."""
+        spent_s, self._spent_s = self._spent_s, 0.0
+        if not any(shard.lag for shard in self.users.shards.values()):
+            return 0.0
+        return spent_s if own or caught_up(self.users) else UPKEEP_PAUSE_S
 
     def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
         """The due users of each shard that is still at work here."""
@@ -214,6 +223,7 @@ class Emission:
             spent_s = time.perf_counter() - started
             self.metrics.spent("rank", spent_s)
             self.size.took(len(batch.users), spent_s)
+            self._spent_s += spent_s
             await asyncio.sleep(0)
         for shard, users in parts:
             if not shard.closed:

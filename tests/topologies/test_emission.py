@@ -255,9 +255,22 @@ def test_behind_only_those_who_wait_are_ranked_without_a_pause(
     users = sorted(shard.state.rows.arena.ids)[:6]
     one.emission.mark(0, users, reason, [0] * len(users))
     monkeypatch.setattr("topologies.emission.caught_up", lambda shards: False)
+    shard.source.append(shard.source[-1])  # one record waits
+    assert shard.lag == 1
     left = len(users) - 2 * slices
     asyncio.run(_loop(one, lambda: len(one.emission.due) == left))
     assert len(one.emission.due) == left
+
+
+def test_while_records_wait_ingest_has_the_loop_for_as_long_as_ranking_had_it() -> None:
+    one = rested(worker())
+    shard = one.users.shards[0]
+    one.emission._spent_s = 0.008
+    assert one.emission._pause_s(own=True) == 0  # nothing waits
+    shard.source.append(shard.source[-1])
+    one.emission._spent_s = 0.008
+    assert one.emission._pause_s(own=True) == 0.008
+    assert one.emission._pause_s(own=True) == 0  # told once
 
 
 def test_redis_that_is_away_stops_ranking_after_a_few_slices_and_nobody_is_forgotten() -> None:
