@@ -182,8 +182,8 @@ class Emission:
             await asyncio.sleep(self._pause_s(own))
 
     def _pause_s(self, own: bool) -> float:
-        """After a slice: while records wait, ingest has the loop for as long as the slice had it, however small
-        its fetches are; and longer where the slice was nobody's who waits."""
+        """After a slice: while records wait, ingest has the loop for as long as the slice had it, whatever
+        the size of its fetches; and longer where nobody waited for the slice."""
         spent_s, self._spent_s = self._spent_s, 0.0
         if not any(shard.lag for shard in self.users.shards.values()):
             return 0.0
