@@ -159,3 +159,21 @@ def test_features_are_those_of_the_job() -> None:
     assert one.features.shape[0] == len(FEATURE_NAMES)
     assert one.features.dtype == np.int32
     assert one.fps.tolist() == [fp64(identifier.encode()) for identifier in one.ids]
+
+
+def test_a_slate_of_unknown_items_and_an_unknown_user_is_empty_not_an_error() -> None:
+    past = run().past
+    one = Past(past.partitions[:1], past.items)
+    slate = replace(shown_slates(one)[0], user=b"nobody", fps=np.array([1, 2, 3], np.uint64))
+    (found,) = rebuilt_of(one, [slate], Counter())
+    assert (found.ids, found.features.shape) == ([], (len(FEATURE_NAMES), 0))
+
+
+def test_a_user_without_history_has_features() -> None:
+    past = run().past
+    one = Past(past.partitions[:1], past.items)
+    slate = replace(shown_slates(one)[0], user=b"nobody")
+    (found,) = rebuilt_of(one, [slate], Counter())
+    assert len(found.ids) == 12
+    for name in ("author_long_pos", "topic_short_pos", "seen_times", "session_depth"):
+        assert not found.features[FEATURE_NAMES.index(name)].any()
