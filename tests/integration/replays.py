@@ -10,6 +10,7 @@ import time
 import redis
 
 from feedrank.load.events import Event
+from streams.errors import ExitCode
 from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
 from tests.oracle.digest import digest
@@ -51,7 +52,22 @@ def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None
     assert digest_of(job, "cut") == expected
     feedrank(job, "replay", "--into", "whole", "--to", str(as_of_ms))
     assert digest_of(job, "whole") == expected
+    refused(job, job.namespace, "holds rows of a worker")
+    refused(job, "whole", "Redis holds feeds of it")
     assert everything_of(job) == before
+
+
+def refused(job: Job, into: str, why: str) -> None:
+    """A namespace that somebody uses, seen from an installation with another name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "feedrank.cli", "replay", "--into", into],
+        env=environment(job) | {"FEEDRANK_NAMESPACE": "other"},
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+    )
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert why in done.stderr
 
 
 def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: World) -> None:
