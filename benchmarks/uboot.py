@@ -51,7 +51,8 @@ EVERY = {"train": 3, "valid": 4, "test": 1}
 """Every so many-th query is used: features of all would not fit into memory."""
 
 SLICE = 8
-HALF_LIVES_D = (30.0, 365.0, 3_650.0)
+HALF_LIVES_D = (7.0, 14.0, 30.0, 90.0, 365.0)
+FRESH_D = (7.0, 30.0, 120.0)
 FAIR = ("affinity", "similarity", "context", "fatigue", "social")
 FAIR_MORE = ("age", "age_days", "age_rank", "similarity_rank")
 
@@ -204,7 +205,7 @@ class Affinity:
         for n, days in enumerate(HALF_LIVES_D):
             found[f"author {days:g} d"] = author[:, n] - age * 1e-6
             found[f"topic {days:g} d"] = topic[:, n] - age * 1e-6
-            for fresh in (7.0, 30.0):
+            for fresh in FRESH_D:
                 product = (author[:, n] + 0.1) * (topic[:, n] + 0.1) * np.exp2(-age / fresh)
                 found[f"product {days:g} d, {fresh:g} d"] = product
         return found
