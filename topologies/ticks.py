@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 NEVER = -1
+HELD_MS_MAX = 600_000
 ALWAYS_MS = 1 << 62
 
 
@@ -18,9 +19,9 @@ class TickGate:
     """Watermarks of all senders (one per partition of activities) and the last tick closed.
 
     Times are ms; `now_ms` is of a clock that never goes back: grace and pace depend on it. `strict` is a
-    tick that must not be closed by grace, because `feedrank settle` waits for all its input; `asked_ms`: when
-    it was last known whether there is one. Between two ticks lie at least `pace_ms`: a backlog runs through
-    hundreds of ticks a second, and nobody reads them.
+    tick that must not be closed by grace, because `feedrank settle` waits for all its input, nor followed by
+    another while it ranks; `asked_ms`: when it was last known whether there is one. Between two ticks lie at
+    least `pace_ms`: a backlog runs through hundreds of ticks a second, and nobody reads them.
 
     >>> gate = TickGate(senders=2, tick_ms=10, grace_ms=1000)
     >>> gate.heard(0, 35); gate.closable(now_ms=0) is None
@@ -40,6 +41,7 @@ class TickGate:
     _closed_at_ms: int | None = None
     _ahead: int = NEVER
     _ahead_since_ms: int = 0
+    _held_since_ms: int | None = None
 
     def __post_init__(self) -> None:
         if not self.watermarks:
@@ -56,13 +58,29 @@ class TickGate:
 
     def closable(self, now_ms: int) -> int | None:
         """The newest tick that may close now, or None."""
+        if self._held(now_ms):
+            return None
         complete = min(self.watermarks) // self.tick_ms
+        if self.strict is not None and self.closed < self.strict:
+            complete = min(complete, self.strict)
         asked_for = self.strict is not None and complete >= self.strict > self.closed
         if self._closed_at_ms is not None and now_ms < self._closed_at_ms + self.pace_ms and not asked_for:
             return None
         if complete > self.closed:
             return complete
         return self._by_grace(now_ms)
+
+    def _held(self, now_ms: int) -> bool:
+        """Whether the tick that was asked for is closed and the request still open: all are ranked at it.
+
+        A command that died leaves its request behind, so not for ever.
+        """
+        if self.strict is None or self.closed < self.strict:
+            self._held_since_ms = None
+            return False
+        if self._held_since_ms is None:
+            self._held_since_ms = now_ms
+        return now_ms < self._held_since_ms + HELD_MS_MAX
 
     def _by_grace(self, now_ms: int) -> int | None:
         ahead = max(self.watermarks) // self.tick_ms

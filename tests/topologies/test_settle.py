@@ -128,6 +128,10 @@ def test_a_settled_tick_waits_for_the_last_one_however_long_and_grace_works_agai
     for now_ms in range(30 * GRACE_MS, 34 * GRACE_MS, GRACE_MS):
         one.heartbeat.asked(request, now_ms)
         turn(one, now_ms)
+    assert one.catalogue.tick == request.tick  # while the request is open, all are ranked at its tick
+    for now_ms in range(40 * GRACE_MS, 44 * GRACE_MS, GRACE_MS):
+        one.heartbeat.asked(None, now_ms)
+        turn(one, now_ms)
     assert one.catalogue.tick == request.tick + 10
 
 

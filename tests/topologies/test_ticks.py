@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topologies.ticks import TickGate, settled, tick_of
+from topologies.ticks import HELD_MS_MAX, TickGate, settled, tick_of
 
 
 def gate(**kw: object) -> TickGate:
@@ -36,6 +36,28 @@ def test_a_settled_tick_is_never_closed_by_grace() -> None:
     assert g.closable(20_000) is None
     g.heard(2, 50)
     assert g.closable(20_001) == 5
+
+
+def test_a_settled_tick_is_the_last_one_until_all_are_ranked_at_it() -> None:
+    g = gate(strict=5)
+    for sender in range(3):
+        g.heard(sender, 93)
+    assert g.closable(0) == 5  # not 9
+    g.close(5, 0)
+    assert g.closable(1) is None
+    assert g.closable(100_000) is None  # nor by grace
+    g.strict = None
+    assert g.closable(100_001) == 9
+
+
+def test_a_request_that_nobody_withdraws_does_not_hold_ticks_for_ever() -> None:
+    g = gate(strict=5)
+    for sender in range(3):
+        g.heard(sender, 93)
+    g.close(5, 0)
+    assert g.closable(1) is None
+    assert g.closable(HELD_MS_MAX) is None
+    assert g.closable(HELD_MS_MAX + 1) == 9
 
 
 def test_watermarks_and_ticks_only_go_forward() -> None:
