@@ -15,8 +15,10 @@ from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
 from tests.oracle.digest import digest
 from tests.oracle.feeds import World
+from tests.waiting import until
 
 COMMAND_S = 600
+STILL_S = 3.0
 TICK_MS = 10_000
 
 
@@ -46,7 +48,7 @@ def digest_of(job: Job, namespace: str, *arguments: str) -> str:
 def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None:
     """Live, replayed in two processes that are killed and taken up again, and in one without a pause."""
     assert digest_of(job, job.namespace, "--as-of-ms", str(as_of_ms)) == expected
-    before = everything_of(job)
+    before = at_rest(job)
     job_id = killed(job, "replay", "--into", "cut", "--to", str(as_of_ms), "--jobs", "2", after_s=1.5)
     if job_id:
         assert "finished" in feedrank(job, "jobs", "resume", job_id)
@@ -55,7 +57,25 @@ def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None
     assert digest_of(job, "whole") == expected
     refused(job, job.namespace, "holds rows of a worker")
     refused(job, "whole", "Redis holds feeds of it")
-    assert everything_of(job) == before
+    changed = differing(everything_of(job), before)
+    assert not changed, f"{len(changed)} things of the live job changed, {changed[:9]}"
+
+
+def at_rest(job: Job) -> dict[str, object]:
+    """What the live job has once it changes no more by itself: after settling, it still ranks who was due."""
+    seen = [everything_of(job)]
+
+    def still() -> bool:
+        time.sleep(STILL_S)
+        seen.append(everything_of(job))
+        return not differing(seen[-1], seen[-2])
+
+    until(still, "the live job is at rest", lambda: len(seen))
+    return seen[-1]
+
+
+def differing(one: dict[str, object], other: dict[str, object]) -> list[str | bytes]:
+    return [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
 
 
 def refused(job: Job, into: str, why: str) -> None:
@@ -122,6 +142,8 @@ def everything_of(job: Job) -> dict[str, object]:
     found.pop("feedrank.jobs", None)
     client = redis.Redis.from_url(job.redis_url)
     for key in client.scan_iter(match=f"*{job.namespace}*", count=10_000):
+        if key.startswith(b"feed:") and b"{" not in key:
+            continue  # a fallback: the live job writes it anew every minute
         kind = client.type(key)
         found[key.decode()] = client.hgetall(key) if kind == b"hash" else kind
     client.close()
