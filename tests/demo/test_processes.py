@@ -215,7 +215,7 @@ def test_what_is_sent_is_counted_recorded_and_told_from_what_others_send(
     assert (outbox.acked, outbox.items) == (11, 1)
     assert [act.fields["activity_id"] for act in foreign] == ["from-the-page"]
     events = list(jsonl.events(path))
-    assert [event.key for event in events] == ["item-0", *["ann"] * 6]
+    assert [event.key for event in events] == ["item-0", *["ann"] * 11]
 
 
 def test_two_writers_of_one_recording_write_whole_lines(tmp_path: Path) -> None:
