@@ -12,7 +12,7 @@ import pytest
 from tests.services import ROOT
 from tests.simulation.teeth import TEETH
 
-SEEDS = 300
+SEEDS = 100
 SEEDS_FULL = 5_000
 MINUTES_MAX = 20
 NOTICED_WITHIN = 40
