@@ -10,15 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, takewhile
-from types import TracebackType
-from typing import Any, Self
 
 import orjson
-from redis import Redis, RedisCluster
-from redis.exceptions import RedisError
 
-from streams.concerns import RedisSettings
-from streams.errors import ExitCode, OperatorError
+from streams.redis_block import RedisBlock
 from wire.chunks import Entry, chunk_field, decode_chunk
 from wire.names import Namespace
 
@@ -71,24 +66,8 @@ class StoredFeed:
             ) from error
 
 
-class FeedHeads:
+class FeedHeads(RedisBlock):
     """Reads heads of any namespace; a `with` block. Raises OperatorError where Redis does not answer."""
-
-    def __init__(self, settings: RedisSettings) -> None:
-        kind: Any = RedisCluster if settings.cluster else Redis
-        self._redis: Any = kind.from_url(settings.address, socket_timeout=settings.timeout_ms / 1_000)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._redis.close()
-        if isinstance(error, RedisError | OSError):
-            raise OperatorError(
-                f"Redis: {str(error).rstrip('.')}; check REDIS_URL", ExitCode.REDIS_UNREACHABLE
-            ) from error
 
     def users(self, names: Namespace, surface: str) -> Iterator[str]:
         """Everyone who has a feed. Walks all keys of Redis; a user may come twice."""

@@ -9,14 +9,12 @@ The record is replaced in one step, and only by a newer one: of two operators at
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
 
-from redis import Redis, RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from streams.concerns import RedisSettings
 from streams.errors import ExitCode, OperatorError
+from streams.redis_block import RedisBlock
 from wire.names import ROUTE_KEY, Namespace
 from wire.route import Change, Route, Split, WrongRouteError
 from wire.scripts import ROUTE
@@ -25,28 +23,12 @@ SCAN_COUNT = 5_000
 FIRST = "nobody had set a route"
 
 
-class RouteBoard:
+class RouteBoard(RedisBlock):
     """`default`: the namespace that readers follow where there is no route yet."""
 
     def __init__(self, settings: RedisSettings, default: str) -> None:
-        kind: Any = RedisCluster if settings.cluster else Redis
-        seconds = settings.timeout_ms / 1_000
-        self._redis: Any = kind.from_url(
-            settings.address, socket_timeout=seconds, socket_connect_timeout=seconds
-        )
+        super().__init__(settings)
         self._default = default
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._redis.close()
-        if isinstance(error, RedisError | OSError):
-            raise OperatorError(
-                f"Redis: {str(error).rstrip('.')}; check REDIS_URL", ExitCode.REDIS_UNREACHABLE
-            ) from error
 
     def read(self) -> Route:
         """The route; without one, version 0 of the default. Raises OperatorError for a damaged record."""
