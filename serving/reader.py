@@ -94,7 +94,7 @@ class FeedReader:
     def close(self) -> None:
         """Close connections."""
         if isinstance(self._client, RedisCluster):
-            self._client.disconnect_connection_pools()  # its close() leaves the nodes' sockets open
+            self._client.disconnect_connection_pools()  # type: ignore[no-untyped-call]  # its close() leaves the nodes' sockets open
         self._client.close()
 
     def _namespace(self, user: str) -> str:

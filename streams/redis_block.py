@@ -29,7 +29,7 @@ class RedisBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(self._redis, RedisCluster):
-            self._redis.disconnect_connection_pools()  # its close() leaves the nodes' sockets open
+            self._redis.disconnect_connection_pools()  # type: ignore[no-untyped-call]  # its close() leaves the nodes' sockets open
         self._redis.close()
         if isinstance(error, RedisError | OSError):
             raise OperatorError(
