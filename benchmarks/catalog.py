@@ -27,11 +27,13 @@ MEANING = {
     "freshness": "from an activity to its feed in Redis, at half the sustained rate and mixed",
     "memory": "bytes per active user, item and follow edge",
     "closedloop": "click-through of simulated people beside chronological, popularity and an oracle",
+    "coldstart": "what ranking does for new people and new items of the closed loop",
     "replay": "activities per CPU-second of a replay, beside the live worker on the same topic",
     "ranklens": "NDCG@10 on the public learning-to-rank set, beside click-through so far and Metarank",
     "uboot": "who touches which change next: recall@20 and MRR, beside tuned affinity baselines",
     "openbandit": "off-policy estimates on logs with true propensities, beside obp",
     "trainedloop": "closed loop with models trained on the job's own served log",
+    "fencing": "what transactional checkpoints cost: the same worker with and without, paired",
     "recovery": "changelog rows per CPU-second until ready, beside Kafka Streams; warm restart",
 }
 """Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that

@@ -96,10 +96,10 @@ def world(seed: int, policy: Policy) -> dict[str, float]:
     people, rng = World(seed), np.random.default_rng(seed + 1_000)
     job = Job(FastPath(policy, PARTITIONS, random.Random(seed)))
     traffic = Traffic(people, Slates(people, job.read), job, rng, f"w{seed}")
-    for at_ms in _spread(FIRST_ITEMS, rng):
+    for at_ms in spread(FIRST_ITEMS, rng):
         traffic.publish(at_ms)
     traffic.follow_all(START_MS - PAST_MS)
-    for at_ms in _spread(PAST_SESSIONS, rng):
+    for at_ms in spread(PAST_SESSIONS, rng):
         traffic.past_session(at_ms)
     for turn in range(TURNS):
         now_ms = START_MS + turn * TURN_MS
@@ -114,7 +114,7 @@ def world(seed: int, policy: Policy) -> dict[str, float]:
     return {group: traffic.through[group].rate().value for group in GROUPS}
 
 
-def _spread(count: int, rng: np.random.Generator) -> list[int]:
+def spread(count: int, rng: np.random.Generator) -> list[int]:
     """Times of the past in order, denser towards its end."""
     share = np.sort(np.sqrt(rng.random(count)))
     return [int(at) for at in START_MS - PAST_MS + share * (PAST_MS - 1)]
