@@ -212,9 +212,11 @@ def figures(variant: str, worlds: Sequence[Outcome]) -> Iterator[Figure]:
         subject = f"{variant}: new people, {_bin(place, begin)} acts, click-through over popularity's"
         yield Figure("coldstart", subject, gain.value, "difference", note=note)
     after = next((ACTED[place] for place in range(len(ACTED)) if all(clear[place:])), None)
-    note = "the first bin from which on every interval is above zero" if after is not None else "not reached"
+    note = (
+        "from this bin on every interval is above zero" if after is not None else "not reached there either"
+    )
     subject = f"{variant}: acts until the feed beats popularity"
-    yield Figure("coldstart", subject, float("inf") if after is None else float(after), "acts", note=note)
+    yield Figure("coldstart", subject, float(ACTED[-1] if after is None else after), "acts", note=note)
     minutes = np.concatenate([world.minutes for world in worlds])
     reached = np.isfinite(minutes)
     half = float(np.median(minutes))
@@ -222,13 +224,8 @@ def figures(variant: str, worlds: Sequence[Outcome]) -> Iterator[Figure]:
     note += f"{half:.1f} minutes" if np.isfinite(half) else "beyond that"
     if reached.any():
         note += f"; of those that reached it {np.median(minutes[reached]):.1f}"
-    yield Figure(
-        "coldstart",
-        f"{variant}: new items with {IMPRESSIONS} impressions",
-        reached.mean(),
-        "share",
-        note=note,
-    )
+    subject = f"{variant}: new items with {IMPRESSIONS} impressions"
+    yield Figure("coldstart", subject, float(reached.mean()), "share", note=note)
     share = mean(np.array([world.share_new for world in worlds]))
     note = f"{TURNS // TURNS_PER_ITEM} of about {FIRST_ITEMS + TURNS // TURNS_PER_ITEM} items are new; "
     note += f"95 % {share.low:.3f} to {share.high:.3f}"

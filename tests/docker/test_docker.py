@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import pytest
 
 from feedrank.cli import COMMANDS
@@ -111,7 +112,16 @@ def test_the_image_is_slim_pinned_and_built_in_stages() -> None:
     assert len(bases) == 2
     assert all("-slim" in base and ":latest" not in base for base in bases)
     assert "--constraint constraints.txt" in DOCKERFILE
-    assert not re.search(r"apt-get|sudo|ADD |curl .*\|", DOCKERFILE)
+    assert not re.search(r"sudo|ADD |curl .*\|", DOCKERFILE)
+    assert re.findall(r"apt-get install .*", DOCKERFILE) == [
+        "apt-get install --yes --no-install-recommends libgomp1 \\"
+    ]
+
+
+def test_the_image_ranks_with_trees() -> None:
+    assert '".[train]"' in DOCKERFILE, "a policy that names trees would not start"
+    linked = next(iter((Path(lightgbm.__file__).parent / "lib").glob("lib_lightgbm.*"))).read_bytes()
+    assert (b"libgomp.so.1" in linked) == ("libgomp1" in DOCKERFILE)
 
 
 def test_the_image_carries_every_package_and_nothing_that_is_not_there() -> None:
