@@ -1,14 +1,20 @@
-"""Why an item is in a feed (10), in at most three short sentences: its source and what lifted it most."""
+"""Why an item is in a feed (10), in at most three short sentences: its source and what lifted it most.
+
+What lifts is said by the model that ranks: the policy's weights for the default model, its own weights for a
+linear one, SHAP values for trees (Lundberg et al., Nature Machine Intelligence 2, 2020), which are dear and
+so only for the entries that a first page shows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates import SOURCE_NAMES
-from models.features import FEATURES
+from models.features import FEATURE_NAMES, FEATURES
 from models.policy import Policy
 from models.tables import GRID
 from models.verbs import Role
@@ -35,42 +41,59 @@ SOURCE_WHY = {
 _FIRST_BIT = np.array([next((b for b in range(16) if m >> b & 1), 0) for m in range(1 << len(SOURCE_NAMES))])
 
 
-class Explainer:
-    """Reasons by code; there are few, so that readers can keep what they make of each."""
+SHAP_ENTRIES = 10
+"""Entries of a feed, from its top, that trees explain; the others name their source."""
 
-    def __init__(self, policy: Policy) -> None:
+
+def lift_of(policy: Policy) -> F64:
+    """float64[F]: the default model's weights of weak and strong, summed, grid integers."""
+    weights = np.zeros(len(FEATURES))
+    for head in (Role.WEAK, Role.STRONG):
+        for name, weight in policy.weights[head].items():
+            weights[FEATURE_NAMES.index(name)] += weight
+    return weights
+
+
+class Explainer:
+    """Reasons by code; there are few, so that readers can keep what they make of each. `lift` float64[F]:
+    doublings that one unit of each feature is worth, grid integers below 2^19."""
+
+    def __init__(self, lift: F64) -> None:
         self._texts: dict[int, tuple[str, ...]] = {}
-        weights = policy.weights
-        told = [
-            (row, weights[Role.WEAK].get(f.name, 0) + weights[Role.STRONG].get(f.name, 0), f)
-            for row, f in enumerate(FEATURES)
-            if f.reason
-        ]
-        told = [(row, weight, f) for row, weight, f in told if weight]
+        told = [(row, lift[row], f) for row, f in enumerate(FEATURES) if f.reason and lift[row]]
         self.rows = np.array([row for row, _, _ in told], np.int64)
         weight = np.array([weight for _, weight, _ in told], np.float64)[:, None]
         usual = np.array([f.reason.usual for _, _, f in told if f.reason], np.float64)[:, None]
-        earlier = ROWS_MAX - 1 - np.arange(len(told))[:, None]
         self._per_feature = weight * ROWS_MAX
-        self._offset = earlier - usual * weight * ROWS_MAX
+        self._offset = _earlier(len(told)) - usual * weight * ROWS_MAX
         self._words = ["", *(f.reason.words for _, _, f in told if f.reason)]
 
     @cached_property
     def _base(self) -> int:
         return len(self._words)
 
-    def codes(self, sources: NDArray[np.uint16], explored: NDArray[np.bool_], features: F64) -> I64:
+    def codes(
+        self,
+        sources: NDArray[np.uint16],
+        explored: NDArray[np.bool_],
+        features: F64,
+        feeds: Sequence[slice] = (),
+    ) -> I64:
         """int64[n] of n entries: their masks of sources, which were explored, and float64[R, n] of the
-        features in `rows`."""
+        features in `rows`. `feeds`: which entries are one feed's."""
         source = np.where(explored, len(SOURCE_NAMES), first_source(sources))
         if not len(self.rows):
             return source * self._base * self._base
-        # the lift and then the earlier feature, in one whole number below 2^53
-        keys = features * self._per_feature
-        keys += self._offset
+        keys = self._keys(features, feeds)
         first = self._strongest(keys)
         keys[np.maximum(first - 1, 0), np.arange(len(source))] = 0.0
         return (source * self._base + first) * self._base + self._strongest(keys)
+
+    def _keys(self, features: F64, feeds: Sequence[slice]) -> F64:
+        """float64[R, n]: the lift and then the earlier feature, in one whole number below 2^53."""
+        keys = features * self._per_feature
+        keys += self._offset
+        return keys
 
     def code_of_source(self, source: int) -> int:
         """The code of an item that only its source explains."""
@@ -94,6 +117,30 @@ class Explainer:
         best *= best >= LIFT_MIN * ROWS_MAX
         place: I64 = best.astype(np.int64) & (ROWS_MAX - 1)
         return np.where(best > 0, ROWS_MAX - place, 0)
+
+
+class ShapExplainer(Explainer):
+    """Reasons by a model's own contributions: `contributions` makes float64[F, n] (doublings) of float64[F,
+    n] features. They are relative to what is usual in the data that it learned from."""
+
+    def __init__(self, contributions: Callable[[F64], F64]) -> None:
+        super().__init__(np.ones(len(FEATURES)))
+        self._told, self.rows = self.rows, np.arange(len(FEATURES))
+        self._contributions = contributions
+
+    def _keys(self, features: F64, feeds: Sequence[slice]) -> F64:
+        keys = np.zeros((len(self._told), features.shape[1]))
+        first = [np.arange(one.start, min(one.stop, one.start + SHAP_ENTRIES)) for one in feeds]
+        at = np.concatenate(first) if first else np.empty(0, np.int64)
+        if len(at):
+            lifts = np.floor(self._contributions(features[:, at])[self._told] * GRID * GRID)
+            keys[:, at] = lifts * ROWS_MAX + _earlier(len(self._told))
+        return keys
+
+
+def _earlier(count: int) -> NDArray[np.int64]:
+    """int64[count, 1]: larger for earlier rows, below ROWS_MAX."""
+    return ROWS_MAX - 1 - np.arange(count)[:, None]
 
 
 def first_source(sources: NDArray[np.uint16]) -> I64:

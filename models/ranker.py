@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from models.candidates import SOURCE_NAMES, Candidates, Query, draw_seeds, following, gather
 from models.candidates.query import splitmix64
 from models.context import UserBatch
-from models.explain import Explainer, first_source
+from models.explain import first_source
+from models.explaining import explainer_of
 from models.explore import Slots, fill_slots
 from models.features import Features, ItemMemo, Scene, SceneFeatures
 from models.features.registry import FEATURES
@@ -58,9 +59,13 @@ class Ranker:
 
     def __init__(self, policy: Policy, index: ItemIndex, seed: int, scorer: Scorer | None = None) -> None:
         self.policy, self.index, self.seed = policy, index, seed
-        self.scorer: Scorer = scorer or RateLift(policy)
-        self.explainer = Explainer(policy)
         self._memo = ItemMemo(index)
+        self.use(scorer or RateLift(policy))
+
+    def use(self, scorer: Scorer) -> None:
+        """Rank, and explain, with another model from the next slice on."""
+        self.scorer = scorer
+        self.explainer = explainer_of(self.policy, scorer)
 
     def rank(
         self, users: UserBatch, surface: str, versions: Sequence[str], as_of_ms: int
@@ -92,7 +97,7 @@ class Ranker:
         scores = rounded(emitted.of(ruled.score))
         told = features.some(self.explainer.rows, emitted.flat)
         reasons = self.explainer.codes(
-            emitted.of(scene.sources), emitted.of_slots(emitted.slots.explored), told
+            emitted.of(scene.sources), emitted.of_slots(emitted.slots.explored), told, emitted.parts
         )
         ranked = Ranked(users, query, surface, versions, candidates, ruled, emitted, scores, reasons)
         return self._with_features(self._feeds(ranked), emitted, features)

@@ -177,7 +177,9 @@ def read_model(folder: Path, policy: Policy) -> Learned:
         tables = load_file(folder / TABLES)["tables"]
         _shaped(folder, "tables", tables, (len(heads), ENTRIES))
         if manifest["kind"] != LINEAR:
-            return Trees(name, [_booster(folder / f"{head}.txt") for head in heads], tables, values)
+            boosters = [_booster(folder / f"{head}.txt") for head in heads]
+            predict, shap = ([pair[which] for pair in boosters] for which in (0, 1))
+            return Trees(name, predict, tables, values, shap)
         numbers = load_file(folder / WEIGHTS)
         weights, bias = numbers["weights"], numbers["bias"]
     except (OSError, KeyError, SafetensorError) as error:
@@ -192,8 +194,8 @@ def _shaped(folder: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]
         raise _bad(folder, [f"{name} has the shape {array.shape}, not {shape}"])
 
 
-def _booster(path: Path) -> Predict:
-    """A LightGBM model; one thread: the job's cores are busy with partitions."""
+def _booster(path: Path) -> tuple[Predict, Predict]:
+    """A LightGBM model's margins and SHAP values; one thread: the job's cores are busy with partitions."""
     try:
         import lightgbm
     except ImportError as error:
@@ -209,4 +211,8 @@ def _booster(path: Path) -> Predict:
         margins: NDArray[np.float64] = booster.predict(rows, raw_score=True, num_threads=1)
         return margins
 
-    return predict
+    def shap(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = booster.predict(rows, pred_contrib=True, num_threads=1)
+        return found
+
+    return predict, shap

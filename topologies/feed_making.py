@@ -99,8 +99,9 @@ class FeedMaker:
         self.ranker = Ranker(self.policy, self.index, self.seed)
 
     def use(self, scorer: Scorer) -> None:
-        """Rank with another model from the next slice on."""
-        self.ranker.scorer = scorer
+        """Rank with another model from the next slice on. Codes of reasons are the model's own."""
+        self.ranker.use(scorer)
+        self._reasons.clear()
 
     def make(self, state: UserShard, users: list[bytes], tick: int, as_of_ms: int) -> list[MadeFeed]:
         """Feeds of up to 16 users of one shard; see `make_all`."""

@@ -21,6 +21,7 @@ WEIGHT_MAX = 16
 """|weight| <= 16 per whole unit of a feature (4096 on its grid): sums of 64 features stay below 2^53."""
 
 BIAS_MAX = 1 << 16
+LN2 = 0.6931471805599453
 Predict = Callable[[F64], F64]
 """Margins float64[n] of features float64[n, F] on the grid."""
 
@@ -63,9 +64,25 @@ class Linear:
         """See models.score.Scorer."""
         return worth(self.probabilities(features), self.values)
 
+    def contributions(self, features: F64) -> F64:
+        """float64[H, F, n] of float64[F, n]: how much each feature adds to each head's log odds, in doublings
+        of the odds: weight * value, exact but for the change of unit."""
+        weights = self._weights.matrix * (1.0 / (1 << WEIGHT_BITS) / GRID / LN2)
+        found: F64 = weights[:, :, None] * features
+        return found
+
+    @property
+    def lift(self) -> F64:
+        """float64[F]: doublings of the odds that a unit of each feature is worth, summed over the heads with
+        a value above 0; grid integers."""
+        wanted = self._weights.matrix[np.array(self.values) > 0].sum(axis=0)
+        lift: F64 = np.rint(wanted * (GRID / (1 << WEIGHT_BITS) / LN2))
+        return lift
+
 
 class Trees:
-    """Boosted trees through a predictor of another library; margins are floored to the grid.
+    """Boosted trees through a predictor of another library; margins are floored to the grid. `shap`: makes
+    float64[n, F + 1] of the same rows, by head: what each feature adds to the margin, and the usual margin.
 
     `exact` is False: sums of floats may differ between versions and processors in the last bit.
     """
@@ -73,10 +90,15 @@ class Trees:
     exact = False
 
     def __init__(
-        self, name: str, predict: Sequence[Predict], tables: NDArray[np.int32], values: Sequence[float]
+        self,
+        name: str,
+        predict: Sequence[Predict],
+        tables: NDArray[np.int32],
+        values: Sequence[float],
+        shap: Sequence[Predict] = (),
     ) -> None:
         self.name, self.values = name, list(values)
-        self._predict, self._tables = list(predict), tables
+        self._predict, self._tables, self._shap = list(predict), tables, list(shap)
 
     def probabilities(self, features: Features) -> F64:
         """float64[H, U, C] in units of 2^-24."""
@@ -93,6 +115,26 @@ class Trees:
     def score(self, features: Features) -> F64:
         """See models.score.Scorer."""
         return worth(self.probabilities(features), self.values)
+
+    def contributions(self, features: F64) -> F64:
+        """float64[H, F, n] of float64[F, n]: SHAP values, in doublings of the odds (of the margin, where a
+        model only ranks). Raises ValueError where the model came without."""
+        if not self._shap:
+            raise ValueError(f"the model {self.name} was read without its SHAP values; read its folder")
+        rows = np.ascontiguousarray(features.T)
+        return np.stack([shap(rows)[:, :-1].T / LN2 for shap in self._shap])
+
+    @property
+    def explains(self) -> bool:
+        """Whether it came with SHAP values."""
+        return bool(self._shap)
+
+    def lifts(self, features: F64) -> F64:
+        """float64[F, n]: contributions summed over the heads with a value above 0."""
+        wanted = [shap for shap, value in zip(self._shap, self.values, strict=True) if value > 0]
+        rows = np.ascontiguousarray(features.T)
+        found: F64 = sum((shap(rows)[:, :-1].T for shap in wanted), np.zeros(features.shape)) / LN2
+        return found
 
 
 def worth(probabilities: F64, values: Sequence[float]) -> F64:
