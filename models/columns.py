@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -37,6 +37,14 @@ class ActivityColumns:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @classmethod
+    def joined(cls, parts: Sequence[ActivityColumns]) -> ActivityColumns:
+        """One after the other; at least one part."""
+        if len(parts) == 1:
+            return parts[0]
+        keys = [key for part in parts for key in part.keys]
+        return cls(keys, *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)[1:]))
 
     def cut(self, start: int, stop: int) -> ActivityColumns:
         """The records [start, stop) as columns of their own (views, no copies of arrays)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,16 @@ class RecordBatch:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def cut(self, first: int, last: int) -> RecordBatch:
+        """The records [first, last), to be decoded by themselves: the positions are the whole batch's."""
+        return replace(
+            self,
+            offsets=self.offsets[first:last],
+            timestamps_ms=self.timestamps_ms[first:last],
+            keys=self.keys[first:last],
+            values=self.values[first:last],
+        )
 
     def since(self, offset: int) -> RecordBatch:
         """The records at `offset` and after."""

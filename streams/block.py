@@ -115,6 +115,10 @@ class BlockBatch(RecordBatch):
     def __len__(self) -> int:
         return self.last - self.first
 
+    def cut(self, first: int, last: int) -> BlockBatch:
+        place, end = (self.topic, self.partition), min(self.first + last, self.last)
+        return BlockBatch(place, self.start, self.next_offset, self.block, self.first + first, end)
+
     @cached_property
     def timestamps_ms(self) -> I64:
         records = self.block.records[self.first : self.last]

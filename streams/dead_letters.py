@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from streams.durable import Message
 from streams.limits import DEAD_LETTER_BYTES_MAX, MESSAGE_CHARS_MAX
@@ -94,23 +95,29 @@ class DeadLetter:
 
     def to_message(self, group: str) -> Message:
         """The record for the dead letter topic; `group` (`Namespace.group`) says which job refused it."""
-        value, headers = self.value, self._headers(group)
+        value = self.value
+        headers = (
+            *_shared_headers(self.topic, self.partition, group, self.reason),
+            (f"{PREFIX}offset", str(self.offset).encode()),
+            (f"{PREFIX}exception.message", self.message[:MESSAGE_CHARS_MAX].encode()),
+            (TIMESTAMP, str(self.timestamp_ms).encode()),
+        )
         if value is not None and len(value) > DEAD_LETTER_BYTES_MAX:
-            headers[CUT_FROM] = str(len(value))
+            headers = (*headers, (CUT_FROM, str(len(value)).encode()))
             value = value[:DEAD_LETTER_BYTES_MAX]
-        encoded = tuple((name, text.encode()) for name, text in headers.items())
-        return Message(DEAD_LETTERS, None, self.key, value, encoded)
+        return Message(DEAD_LETTERS, None, self.key, value, headers)
 
-    def _headers(self, group: str) -> dict[str, str]:
-        return {
-            f"{PREFIX}topic": self.topic,
-            f"{PREFIX}partition": str(self.partition),
-            f"{PREFIX}offset": str(self.offset),
-            f"{PREFIX}connector.name": group,
-            f"{PREFIX}task.id": str(self.partition),
-            f"{PREFIX}stage": stage(self.reason),
-            f"{PREFIX}class.name": "feedrank.streams.codec",
-            f"{PREFIX}exception.class.name": self.reason.value,
-            f"{PREFIX}exception.message": self.message[:MESSAGE_CHARS_MAX],
-            TIMESTAMP: str(self.timestamp_ms),
-        }
+
+@lru_cache(maxsize=1_024)
+def _shared_headers(topic: str, partition: int, group: str, reason: Reason) -> tuple[tuple[str, bytes], ...]:
+    """Those that all letters of one partition and reason have: thousands may come at once."""
+    texts = {
+        f"{PREFIX}topic": topic,
+        f"{PREFIX}partition": str(partition),
+        f"{PREFIX}connector.name": group,
+        f"{PREFIX}task.id": str(partition),
+        f"{PREFIX}stage": stage(reason),
+        f"{PREFIX}class.name": "feedrank.streams.codec",
+        f"{PREFIX}exception.class.name": reason.value,
+    }
+    return tuple((name, text.encode()) for name, text in texts.items())

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ from topologies.user_shard import Signals, UserShard
 ITEMS_WAIT_S = 10.0
 CHECKPOINT_ROWS_MAX = 40_000
 """A shard with more dirty user rows waits for a checkpoint: no transaction grows past its time-out."""
+BAD_RECORDS_MAX = 125
+"""Decoded in one hold of the loop after a part of which one in FULL_OF_BAD was bad."""
+FULL_OF_BAD = 8
+
+T = TypeVar("T")
 
 log = logger(__name__)
 
@@ -99,10 +104,29 @@ class UserIngest:
         self.signalled(shard, signals)
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
+        """Where records are bad, in parts with a round of the loop between them: each has to be looked at."""
+        most = await self._known(lambda: self.decoder.records_at_once(batch))
+        parts: list[ActivityColumns] = []
+        dead: list[DeadLetter] = []
+        first = 0
+        while not parts or first < len(batch):
+            part = batch if most >= len(batch) else batch.cut(first, first + most)
+            columns, letters = await self._known(lambda part=part: self.decoder.decode_batch(part))  # type: ignore[misc]
+            parts.append(columns)
+            dead += letters
+            first += most
+            if len(letters) * FULL_OF_BAD > most:
+                most = min(most, BAD_RECORDS_MAX)
+            if first < len(batch):
+                await asyncio.sleep(0)
+        return ActivityColumns.joined(parts), dead
+
+    async def _known(self, decode: Callable[[], T]) -> T:
+        """The same, once every schema that it needs is there."""
         while True:
             try:
                 with self.metrics.stage("decode"):
-                    return self.decoder.decode_batch(batch)
+                    return decode()
             except SchemaPending as pending:
                 assert self.registry is not None
                 await self.registry.fetch(pending.schema_ids)

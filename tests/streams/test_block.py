@@ -10,6 +10,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from models.columns import ActivityColumns
 from streams import fetch as fetching
 from streams.batch import RecordBatch
 from streams.block import BlockBatch
@@ -140,6 +141,22 @@ def test_an_odd_record_is_judged_alone(name: str, at: int) -> None:
     records = [good(n) for n in range(30)]
     records[at] = ODD[name]
     assert not all(map(at_once, same_as_one_by_one(records)))
+
+
+def test_what_may_be_bad_is_decoded_in_parts_and_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DECODER, "_unsure_max", 4)
+    records = [good(n) for n in range(30)]
+    for at in (0, 5, 6, 19):
+        records[at] = ODD["a byte too few"]
+    for batch in Unpacker(fetched(records, per_batch=30)).blocks(11):
+        assert DECODER.records_at_once(batch) == 4
+        columns, dead = DECODER.decode_batch(batch)
+        cuts = range(0, len(batch), 4)
+        parts = [DECODER.decode_batch(batch.cut(first, first + 4)) for first in cuts]
+        assert_same(ActivityColumns.joined([part for part, _ in parts]), columns)
+        assert [letter for _, letters in parts for letter in letters] == dead
+    [whole] = Unpacker(fetched([good(n) for n in range(30)], per_batch=30)).blocks(40)
+    assert DECODER.records_at_once(whole) == 30
 
 
 def test_a_value_cannot_swallow_the_next_record() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streams.batch import RecordBatch
 from streams.errors import ExitCode, OperatorError
 from tests.oracle.records import Activity, Item
 from tests.topologies.in_process import LocalWorker, Sizes
@@ -67,6 +68,24 @@ def test_visits_of_the_feed_wait_for_nothing() -> None:
     one.ingest((USERS, 0), 40)
     assert one.waits == 0
     assert one.users.shards[0].state.rows.arena.rows["engaged"][0] == 0
+
+
+def test_bad_records_are_looked_at_in_parts_with_a_turn_of_the_loop_between_them() -> None:
+    one, held = ready(), []
+    one.topics.activities[0] += [
+        None if n % 2 else Activity(f"a-{n}", "ann", "like", "i", NOW_MS + n) for n in range(40)
+    ]
+    decode = one.user_ingest.decoder.decode_batch
+
+    def counted(batch: RecordBatch) -> object:
+        held.append(len(batch))
+        return decode(batch)
+
+    one.user_ingest.decoder.decode_batch = counted  # type: ignore[method-assign, assignment]
+    one.ingest((USERS, 0), 40)
+    assert (max(held), sum(held)) == (3, 40)
+    ledger = one.users.shards[0].state.ledger
+    assert (ledger.applied, ledger.dead) == (20, 20)
 
 
 def test_a_slice_of_more_users_than_fit_says_what_to_do() -> None:
