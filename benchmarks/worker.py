@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
@@ -72,11 +73,22 @@ def feedrank(*arguments: str) -> list[str]:
 
 
 class Worker:
-    """A worker process in a directory of its own; `environment` may be changed before start."""
+    """A worker process in a directory of its own; `environment` may be changed before start.
+
+    `command`: what to run instead of `feedrank worker`.
+    """
 
     def __init__(
-        self, directory: Path, bootstrap: str, redis_url: str, namespace: str, kind: str, **settings: str
+        self,
+        directory: Path,
+        bootstrap: str,
+        redis_url: str,
+        namespace: str,
+        kind: str,
+        command: Sequence[str] = (),
+        **settings: str,
     ) -> None:
+        self._command = command or feedrank("worker")
         self.port = free_port()
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -107,7 +119,7 @@ class Worker:
         """Start the process; does not wait."""
         self._starts += 1
         log = self.directory / f"worker-{self._starts}.txt"
-        self._contender = Contender(subject, feedrank("worker"), log, self.environment)
+        self._contender = Contender(subject, self._command, log, self.environment)
         return self._contender
 
     @property
