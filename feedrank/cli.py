@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "digest": "One hash over rows, item statistics and settled feeds.",
     "diff": "Compare the feeds of two namespaces.",
     "inspect": "Show the rows of a user or an item, in words and numbers.",
+    "explain": "Say why a user's feed is as it is: features, sources, rules.",
     "catch-up": "Let a shadow namespace go on live from where its replay ended.",
     "state": "Check, mend, export and import the rows of a namespace.",
     "settle": "Rank every active user at one stated tick and time.",

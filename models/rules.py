@@ -213,12 +213,14 @@ CHANGES: tuple[Change, ...] = (Fatigue(), OutOfNetwork(), AuthorDiversity())
 @dataclass(frozen=True, slots=True)
 class Ruled:
     """`alive` bool[U, C]: what may be shown. `score` float64[U, C] after changes. `dropped`: by rule, how
-    many candidates int64[U]. `changed` uint8[U, C]: bit i is set where CHANGES[i] lowered the score."""
+    many candidates int64[U]. `changed` uint8[U, C]: bit i is set where CHANGES[i] lowered the score. `rule`
+    uint8[U, C]: 1 + the place in `dropped` of the rule that dropped a candidate, 0 where none did."""
 
     alive: Bools
     score: F64
     dropped: dict[str, I64]
     changed: NDArray[np.uint8]
+    rule: NDArray[np.uint8]
 
 
 def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64) -> Ruled:
@@ -240,7 +242,7 @@ def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64
             factors = change.factors(field)
             field.score = weakened(field.score, factors)
             changed |= (factors != GRID).view(np.uint8) << bit
-    return Ruled(field.alive, field.score, dropped, changed)
+    return Ruled(field.alive, field.score, dropped, changed, rule)
 
 
 def weakened(score: F64, factor: F64) -> F64:

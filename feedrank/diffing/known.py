@@ -100,7 +100,7 @@ def _of_log(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     """Of feeds whose record carries features: of all entries for a share of users, else of explored ones."""
     wanted = {(feed.user.encode(), feed.version): feed for feed in feeds}
     since_ms = max(min(feed.as_of_ms for feed in feeds) - EARLIER_MS, 0)
-    policy, found = _policy(origin), dict[str, Known]()
+    policy, found = policy_of(origin), dict[str, Known]()
     with PastRecords(origin.settings.kafka, origin.names.served) as log:
         for record in log.records(since_ms):
             if _key(record.key()) not in {user for user, _ in wanted}:
@@ -123,7 +123,7 @@ def _key(value: str | bytes | None) -> bytes:
 # -- rebuilt from the topics -------------------------------------------------------------------------------
 
 
-def _policy(origin: Origin) -> Policy:
+def policy_of(origin: Origin) -> Policy:
     """The policy named for this side, else the one its replay was defined with, else the worker's."""
     shadow = Shadow.of(origin.settings.worker.data_dir, origin.names)
     if origin.policy is None and shadow.exists:
@@ -134,7 +134,7 @@ def _policy(origin: Origin) -> Policy:
 def _rebuilt(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     if not origin.rebuild:
         return {feed.user: unknown("the served log has none and --no-rebuild was given") for feed in feeds}
-    policy = _policy(origin)
+    policy = policy_of(origin)
     other = [feed for feed in feeds if feed.policy != policy.version]
     found = {
         feed.user: unknown(f"policy {feed.policy} is not at hand; name its file (--policy-a, --policy-b)")
@@ -157,7 +157,7 @@ def rebuilt_users(
     """Of each feed, from all that happened up to its coordinates; every user is there."""
     by_user = {feed.user.encode(): feed for feed in feeds}
     history, counts = History(policy.verbs, tick_ms), Counter[str]()
-    slates = [_slate(feed, policy, len(past.partitions)) for feed in feeds]
+    slates = [slate_of(feed, policy, len(past.partitions)) for feed in feeds]
     found = {}
     for rebuilt in rebuild(past, history, policy, slates, counts):
         feed = by_user[rebuilt.slate.user]
@@ -168,7 +168,7 @@ def rebuilt_users(
     return {feed.user: found.get(feed.user, why) for feed in feeds}
 
 
-def _slate(feed: StoredFeed, policy: Policy, partitions: int) -> Slate:
+def slate_of(feed: StoredFeed, policy: Policy, partitions: int) -> Slate:
     version, user = Version.parse(feed.version), feed.user.encode()
     seed = int(draw_seeds(int(policy.hash, 16), fp64s([user]), [feed.version])[0])
     partition = partition_of(user, partitions)

@@ -44,6 +44,11 @@ class Cascade:
             found = self.heavy.score(Planes(seen[:, None]))[0]
         return _below(score, best, found)
 
+    def chosen(self, features: Features) -> Bools:
+        """bool[U, C]: what heavy scores."""
+        score = self.light.score(features)
+        return self._best(score, _real(features, score.shape))
+
     def _best(self, score: F64, real: Bools) -> Bools:
         """bool[U, C]: the first `count` of each user by score, then place."""
         order = np.argsort(np.where(real, -score, np.inf), axis=1, kind="stable")[:, : self.count]

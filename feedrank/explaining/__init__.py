@@ -1,0 +1,1 @@
+"""`feedrank explain`: where rows are from, and how a feed's reasons are shown."""

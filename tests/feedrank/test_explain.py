@@ -1,0 +1,79 @@
+"""`feedrank explain` on the feeds of a replay: entries, one item, JSON, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from feedrank import cli
+from streams.errors import ExitCode
+from tests.feedrank.people_file import write_people, write_policy
+
+USER = "u07"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A shadow `one` by the bundled policy, its feeds in files."""
+    directory = tmp_path_factory.mktemp("explain")
+    write_people(directory / "people.jsonl")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEEDRANK_DATA_DIR", str(directory / "data"))
+        patch.setenv("COLUMNS", "200")
+        (directory / "data").mkdir()
+        asked = ["replay", str(directory / "people.jsonl"), "--into", "one", "--feeds", "files"]
+        assert cli.run([*asked, "--partitions", "1"]) == ExitCode.OK
+        yield directory
+
+
+def explain(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.run(["explain", *arguments, "--namespace", "one"])
+    shown = capsys.readouterr()
+    return code, shown.out, shown.err
+
+
+def test_every_candidate_has_its_reasons(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = explain(capsys, USER, "--json")
+    assert code == ExitCode.OK
+    found = json.loads(out)
+    assert found["ranked_again_is_the_stored_feed"]
+    assert found["candidates"] == len(found["items"])
+    dropped = [one for one in found["items"] if one["dropped_by"]]
+    assert sum(found["dropped"].values()) == len(dropped)
+    first = found["items"][0]
+    assert first["place"] == 1
+    assert first["sources"]
+    assert first["why"]
+    assert set(first["adds"]) == {"weak", "strong", "negative"}
+    assert first["adds"]["weak"]["age"] < 0
+
+
+def test_the_feed_and_one_item_in_words(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = explain(capsys, USER, "--most", "3")
+    assert "ranked again it is the stored feed" in out
+    assert "candidates; dropped:" in out
+    found = json.loads(explain(capsys, USER, "--json")[1])
+    item = found["items"][0]["id"]
+    _, out, _ = explain(capsys, USER, item)
+    assert f"{item}: place 1" in out
+    assert "doublings of the probability" in out
+    assert "age" in out
+    gone = next((one for one in found["items"] if one["dropped_by"]), None)
+    if gone is not None:
+        assert f"dropped by the rule {gone['dropped_by']}" in explain(capsys, USER, gone["id"])[1]
+    assert "was no candidate" in explain(capsys, USER, "no-such-item")[1]
+
+
+def test_what_cannot_be_explained_is_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = explain(capsys, "nobody")
+    assert code == ExitCode.BAD_INPUT
+    assert "has no feed of 'nobody'" in err
+    write_policy(data / "other.toml", ("\nage = -0.1\n", "\nage = -0.4\n"))
+    code, _, err = explain(capsys, USER, "--policy", str(data / "other.toml"))
+    assert code == ExitCode.BAD_INPUT
+    assert "name its file with --policy" in err
+    assert cli.run(["explain", USER, "--namespace", "not a name"]) != ExitCode.OK
