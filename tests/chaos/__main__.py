@@ -77,7 +77,7 @@ def run(directory: Path, seed: int, faults: int, seconds: float, brokers: int = 
     world = World.start(directory, brokers)
     try:
         generator = _break(world, report, faults, seconds)
-        _compare(world, report, generator)
+        compare(world, report, generator)
     finally:
         world.close()
     return report
@@ -100,7 +100,7 @@ def _break(world: World, report: Report, count: int, seconds: float) -> Generato
         report.faults[kind] += 1
         world.supervise(max(0.0, began + (n + 1) * seconds / count - time.monotonic()))
     generator.join()
-    _until_drained(world)
+    until_drained(world)
     gaps.stop()
     versions.stop()
     for gap in gaps.gaps:
@@ -115,7 +115,7 @@ def _break(world: World, report: Report, count: int, seconds: float) -> Generato
     return generator
 
 
-def _until_drained(world: World) -> None:
+def until_drained(world: World) -> None:
     def looked() -> bool:
         world.supervise(0)
         return drained(world.job)
@@ -123,7 +123,7 @@ def _until_drained(world: World) -> None:
     until(looked, "all activities are applied after the last fault", lambda: lags(world.job))
 
 
-def _compare(world: World, report: Report, generator: Generator) -> None:
+def compare(world: World, report: Report, generator: Generator) -> None:
     job, as_of_ms = world.job, generator.as_of_ms
     job.settle(as_of_ms)
     again = world.directory / "calm"

@@ -21,9 +21,14 @@ FLUSH_S = 180.0
 
 
 class Generator(threading.Thread):
-    """Sends `activities` within about `seconds`, items first. `bad`: so many must become dead letters."""
+    """Sends `activities` within about `seconds`, items first. `bad`: so many must become dead letters.
 
-    def __init__(self, bootstrap: str, seed: int, activities: int, seconds: float) -> None:
+    `held_back`: so many of the last ones wait for `send_rest`.
+    """
+
+    def __init__(
+        self, bootstrap: str, seed: int, activities: int, seconds: float, held_back: int = 0
+    ) -> None:
         super().__init__(name="generator", daemon=True)
         stream = Stream(seed, Size(activities=activities, items=400, users=80, changing=False))
         events = [as_event(event) for event in stream.events if not isinstance(event, str)]
@@ -31,6 +36,8 @@ class Generator(threading.Thread):
         self.activities = [event for event in events if not isinstance(event, ItemEvent)]
         self.as_of_ms = stream.end_ms + 60_000
         self.users = sorted({event.key for event in self.activities})
+        self._rest = self.activities[len(self.activities) - held_back :]
+        del self.activities[len(self.activities) - held_back :]
         self.sent = self.bad = 0
         self.failed: list[str] = []
         self._seconds, self._chance, self._encode = seconds, random.Random(seed), encoder("avro")
@@ -59,6 +66,14 @@ class Generator(threading.Thread):
                 self._send(event)
                 self.sent += 1
             self._producer.poll(TICK_S)
+        if unsent := self._producer.flush(FLUSH_S):
+            self.failed.append(f"{unsent} records were not taken")
+
+    def send_rest(self) -> None:
+        """What was held back, at once."""
+        for event in self._rest:
+            self._send(event)
+            self.sent += 1
         if unsent := self._producer.flush(FLUSH_S):
             self.failed.append(f"{unsent} records were not taken")
 

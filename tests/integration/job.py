@@ -73,6 +73,8 @@ class Job:
     namespace: str
     settings: dict[str, str] = field(default_factory=dict)
     workers: list[Worker] = field(default_factory=list)
+    module: str = "feedrank.cli"
+    """What `python -m` runs as a worker."""
 
     def __enter__(self) -> Job:
         return self
@@ -139,7 +141,7 @@ class Job:
         data = {"FEEDRANK_DATA_DIR": str(self.directory / f"data-{number}"), "WORKER_PORT": str(port)}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "feedrank.cli", "worker"],
+                [sys.executable, "-m", self.module, "worker"],
                 env=self.environment(**{**data, **more}),
                 stdout=output,
                 stderr=subprocess.STDOUT,
