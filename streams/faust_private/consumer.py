@@ -39,6 +39,8 @@ POLL_S = 0.25
 COMMIT_S = 10.0
 MAX_POLL_INTERVAL_S = 600.0
 HEARTBEAT_SHARE = 0.25
+HEARTBEAT_MS_MAX = 500
+"""A member hears of a rebalance with its next heartbeat, and until the last one has, partitions stand still."""
 
 log = logger(__name__)
 
@@ -83,7 +85,7 @@ class ShardThread(StoppableThread, driver.AIOKafkaConsumerThread):  # type: igno
             fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=kafka.request_timeout_ms,
             session_timeout_ms=session_ms,
-            heartbeat_interval_ms=max(int(session_ms * HEARTBEAT_SHARE), 100),
+            heartbeat_interval_ms=max(min(int(session_ms * HEARTBEAT_SHARE), HEARTBEAT_MS_MAX), 100),
             rebalance_timeout_ms=max(3 * session_ms, kafka.request_timeout_ms),
             max_poll_interval_ms=int(MAX_POLL_INTERVAL_S * 1_000),
         )
