@@ -66,6 +66,7 @@ bench:
 docs:
 	@.ci/environment demo,test
 	$(BIN)/feedrank settings --markdown > docs/settings.md
+	$(BIN)/feedrank features --markdown > docs/features.md
 
 # The versions that were tested together: names and versions, nothing of the machine.
 constraints:

@@ -172,7 +172,7 @@ def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> F
     linear, text = None, ""
     margin: Callable[[F64], F64]
     if spec.kind == LINEAR:
-        linear, told["l2"] = _best_linear(whole_units(rows), label, tune, tune_label, tunable)
+        linear, told["l2"] = best_linear(whole_units(rows), label, tune, tune_label, tunable)
         margin = linear.margin
     else:
         held = (tune.features.astype(np.float64), tune_label) if tunable else None
@@ -184,7 +184,7 @@ def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> F
     return Fitted(head, margin, _calibrate(margin(features), on_label, spec), told, linear, text)
 
 
-def _best_linear(
+def best_linear(
     x: F64, label: Labels, tune: DataSet, tune_label: Labels, tunable: bool
 ) -> tuple[Logistic, float]:
     """The l2 with the smallest log loss on the rows to tune on, among those whose weights stay exact."""
