@@ -22,6 +22,7 @@ from streams.durable import POSITION_KEY, Cut, Message, Row
 from streams.errors import ExitCode, OperatorError
 from topologies.item_keys import fps_of, keys_of, spoken_of
 from topologies.item_marks import ItemMarks
+from topologies.row_format import check_row_format
 from topologies.ticks import TickGate
 from wire.names import Namespace
 
@@ -274,11 +275,8 @@ class ItemShard:
     def restore_position(self, value: bytes) -> None:
         """Take over the position record. Raises ValueError for state of another version or other settings."""
         record, gate = orjson.loads(value), self.gate
-        if record["row_format"] != ROW_FORMAT:
-            raise ValueError(
-                f"{self.names.name} item partition {self.partition} holds rows of format "
-                f"{record['row_format']}, this version writes {ROW_FORMAT}; replay into a new namespace"
-            )
+        where = f"{self.names.name} item partition {self.partition}"
+        check_row_format(where, record["row_format"], ROW_FORMAT)
         if record["tick_ms"] != gate.tick_ms:
             raise ValueError(
                 f"item statistics of {self.names.name} have ticks of {record['tick_ms'] // 1_000} s; set "

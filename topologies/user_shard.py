@@ -19,6 +19,7 @@ from models.users import Applied, Plan, apply, needs_items, plan
 from models.verbs import VerbTable
 from streams.dead_letters import DeadLetter
 from streams.durable import POSITION_KEY, Cut, Message, Row
+from topologies.row_format import check_row_format
 from topologies.user_rows import UserRows
 from wire.names import Namespace
 
@@ -188,11 +189,7 @@ class UserShard:
     def restore_position(self, value: bytes) -> None:
         """Take over the position record. Raises ValueError for rows of another format."""
         record = orjson.loads(value)
-        if record["row_format"] != ROW_FORMAT:
-            raise ValueError(
-                f"{self.names.name} partition {self.partition} holds rows of format {record['row_format']}, "
-                f"this version writes {ROW_FORMAT}; replay into a new namespace"
-            )
+        check_row_format(f"{self.names.name} partition {self.partition}", record["row_format"], ROW_FORMAT)
         self.position, self._committed_position = record["position"], record["position"]
         self.stream_ms, self.watermark_ms = record["stream_ms"], record["watermark_ms"]
         self.ledger = Ledger(*(record[k] for k in ("applied", "duplicates", "withdrawn", "dead")))

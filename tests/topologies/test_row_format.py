@@ -1,0 +1,32 @@
+"""Rows of another version are refused, and the message says which way out there is."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from streams.durable import POSITION_KEY
+from tests.topologies.test_item_shard import shard as item_shard
+from tests.topologies.test_user_shard import INDEX
+from tests.topologies.test_user_shard import shard as user_shard
+from topologies.item_shard import ROW_FORMAT as ITEM_FORMAT
+from topologies.row_format import check_row_format
+from topologies.user_shard import ROW_FORMAT as USER_FORMAT
+
+
+@pytest.mark.parametrize("kind", ["users", "items"])
+@pytest.mark.parametrize(
+    ("step", "way_out"), [(1, "Start that version again"), (-1, "replay into a new namespace")]
+)
+def test_rows_of_a_newer_and_of_an_older_version(kind: str, step: int, way_out: str) -> None:
+    ours = USER_FORMAT if kind == "users" else ITEM_FORMAT
+    record = orjson.dumps({"row_format": ours + step})
+    state = user_shard(INDEX, resident=False) if kind == "users" else item_shard(resident=False)
+    before = state.position
+    with pytest.raises(ValueError, match=way_out):
+        state.restore([(POSITION_KEY, record)])
+    assert state.position == before
+
+
+def test_rows_of_this_version() -> None:
+    check_row_format("here", 3, 3)
