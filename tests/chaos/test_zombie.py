@@ -11,10 +11,11 @@ from tests.chaos.zombie import run
 pytestmark = [pytest.mark.kafka, pytest.mark.full]
 
 
-def test_a_worker_frozen_in_a_checkpoint_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    report = run(tmp_path)
+@pytest.mark.parametrize("within", [True, False])
+def test_a_frozen_worker_loses_and_doubles_nothing(tmp_path: Path, within: bool) -> None:
+    report = run(tmp_path, within=within)
     assert not report.wrong, report.lines()
 
 
 def test_without_the_fence_it_is_noticed(tmp_path: Path) -> None:
-    assert run(tmp_path, module="tests.chaos.unfenced").wrong
+    assert run(tmp_path, within=False, module="tests.chaos.unfenced").wrong
