@@ -3,9 +3,9 @@
 A worker is stopped (SIGSTOP) in the middle of a checkpoint: the broker holds an open transaction of it. Or
 `--between` two, with rows changed that it has not committed: no transaction can time out, and the fence alone
 stands between it and the changelog. Another takes its partitions and goes on. Long past session and
-transaction time-out the first is woken up and does what it still had in mind. Then all workers are killed, their disks deleted, and one worker rebuilds all
-from the changelogs alone and applies what comes next. Rows, item statistics, settled feeds and dead letters
-must be those of a worker that read the same topics in peace.
+transaction time-out the first is woken up and does what it still had in mind. Then all workers are killed,
+their disks deleted, and one worker rebuilds all from the changelogs alone and applies what comes next. Rows,
+item statistics, settled feeds and dead letters must be those of a worker that read the same topics in peace.
 """
 
 from __future__ import annotations
