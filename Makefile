@@ -2,7 +2,7 @@
 # DURATION_S and KILL_AFTER_S given on the command line reach `feedrank demo` through the environment.
 
 .DEFAULT_GOAL := help
-.PHONY: chaos simulate fuzz help demo test test-full lint bench constraints docs clean
+.PHONY: chaos zombie rolling hard simulate fuzz help demo test test-full lint bench constraints docs clean
 
 BIN := .venv/bin
 
@@ -11,6 +11,9 @@ help:
 	@echo "make test       everything that must pass"
 	@echo "make test-full  the same with the long versions"
 	@echo "make chaos      faults from a seed on real processes (SEED=1 FAULTS=50 MINUTES=10 BROKERS=1)"
+	@echo "make zombie     a worker frozen for 40 s within a checkpoint and between two, then a rebuild from changelogs"
+	@echo "make rolling    what a rolling restart of three workers interrupts (STATIC=--static: with GROUP_INSTANCE_ID)"
+	@echo "make hard       a favourite, a crowd, a burst without Redis, a Redis that forgot (CASES= USERS=1000000 ...)"
 	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=1000 FROM=0)"
 	@echo "make fuzz       mutated records through the decoder (RECORDS=1000000 FROM=0)"
 	@echo "make bench      measure, beside peers"
@@ -46,6 +49,24 @@ chaos:
 	@.ci/environment demo,test
 	@rm -rf build/chaos
 	@$(BIN)/python -m tests.chaos --seed $(SEED) --faults $(FAULTS) --minutes $(MINUTES) --brokers $(BROKERS) --directory build/chaos
+
+zombie:
+	@.ci/environment demo,test
+	$(BIN)/python -m tests.chaos.zombie
+	$(BIN)/python -m tests.chaos.zombie --between
+
+STATIC ?=
+rolling:
+	@.ci/environment demo,test
+	$(BIN)/python -m tests.chaos.rolling $(STATIC)
+
+CASES ?= favourite crowd burst refill
+USERS ?= 1000000
+ACTIVE ?= 100000
+PAUSE_S ?= 60
+hard:
+	@.ci/environment demo,test
+	$(BIN)/python -m tests.hard $(CASES) --users $(USERS) --active $(ACTIVE) --pause-s $(PAUSE_S)
 
 SEEDS ?= 1000
 FROM ?= 0
