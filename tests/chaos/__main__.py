@@ -104,9 +104,7 @@ def _break(world: World, report: Report, count: int, seconds: float) -> Generato
     gaps.stop()
     versions.stop()
     for gap in gaps.gaps:
-        kind = next(
-            (k for k, at, end in reversed(spans) if at <= gap.ended_s and gap.began_s <= end + AFTER_S), ""
-        )
+        kind = next((k for k, at, end in spans if at <= gap.ended_s and gap.began_s <= end + AFTER_S), "")
         report.gap_s[kind] = max(report.gap_s[kind], gap.seconds)
     report.restarts, report.activities, report.bad = world.restarts, generator.sent, generator.bad
     report.pages, report.looks = versions.pages, gaps.looks
