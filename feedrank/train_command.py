@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from feedrank.dataset.table import load
-from feedrank.training.fit import Spec
+from feedrank.training.fit import CORRECTED, POSITIONS, Spec
 from feedrank.training.fit import train as fit_model
 from feedrank.training.report import measured
 from streams.errors import OperatorError
@@ -31,15 +31,20 @@ def train(
     trees: Annotated[int, typer.Option(min=1, max=5_000, help="Trees at most.")] = 400,
     leaves: Annotated[int, typer.Option(min=2, max=255, help="Leaves of a tree.")] = 15,
     rate: Annotated[float, typer.Option(min=0.001, max=1, help="Learning rate of trees.")] = 0.05,
+    position: Annotated[str, typer.Option(help="corrected or ignored: what was shown high.")] = CORRECTED,
     name: Annotated[str | None, typer.Option(help="The model's name; none: the folder's.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="The manifest as JSON.")] = False,
 ) -> None:
     """Train a model; its folder is what the policy names."""
-    for given, known, option in ((kind, KINDS, "--kind"), (calibration, CALIBRATIONS, "--calibration")):
+    for given, known, option in (
+        (kind, KINDS, "--kind"),
+        (calibration, CALIBRATIONS, "--calibration"),
+        (position, POSITIONS, "--position"),
+    ):
         if given not in known:
             raise OperatorError(f"{option} is {given!r}; choose one of {', '.join(known)}")
     rows = load(data)
-    spec = Spec(kind, name or folder.name, calibration, seed, trees, leaves, rate)
+    spec = Spec(kind, name or folder.name, calibration, seed, trees, leaves, rate, position)
     trained = fit_model(rows, spec, lambda told: print(told, file=sys.stderr, flush=True))
     manifest = write_model(folder, trained.parts(rows, measured(trained, rows)))
     if json_lines:

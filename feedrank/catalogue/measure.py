@@ -83,7 +83,7 @@ class _Ablation:
         self._x, self._x_test = whole_units(train), whole_units(self.test)
         tune_label = grades(tune) > 0
         tunable = min(int(tune_label.sum()), int((~tune_label).sum())) >= ENOUGH
-        full, self._l2 = best_linear(self._x, self._label, tune, tune_label, tunable)
+        full, self._l2, _ = best_linear(self._x, self._label, tune, tune_label, tunable)
         self._users = np.unique(self.test.user.astype(str), return_inverse=True)[1].astype(np.int64)
         self._model = RateLift(policy)
         self._linear = self._ndcg(full.margin(self._x_test))

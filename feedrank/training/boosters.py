@@ -42,34 +42,61 @@ def _lightgbm() -> Any:
     return lightgbm
 
 
-def boost(
-    features: F64, label: NDArray[np.bool_], held: tuple[F64, NDArray[np.bool_]] | None, spec: Spec
-) -> Boosted:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows for a classifier: features float64[F, n], labels bool[n]; `given` float64[n]: log odds that the
+    trees need not explain (and do not predict)."""
+
+    features: F64
+    label: NDArray[np.bool_]
+    given: F64 | None = None
+
+
+def boost(rows: Held, held: Held | None, spec: Spec) -> Boosted:
     """A binary classifier. `held`: rows on which training stops early."""
     lightgbm = _lightgbm()
+    rate = float(np.clip(rows.label.mean(), 1e-6, 1 - 1e-6))
+    prior = np.log(rate / (1 - rate))  # with offsets LightGBM does not begin at the mean by itself
+    given = None if rows.given is None else rows.given + prior
+    held_given = None if held is None or held.given is None else held.given + prior
     data = lightgbm.Dataset(
-        features.T, label.astype(np.int8), feature_name=_names(features), free_raw_data=False
+        rows.features.T,
+        rows.label.astype(np.int8),
+        init_score=given,
+        feature_name=_names(rows.features),
+        free_raw_data=False,
     )
-    valid = None if held is None else data.create_valid(held[0].T, held[1].astype(np.int8))
+    valid = None
+    if held is not None:
+        valid = data.create_valid(held.features.T, held.label.astype(np.int8), init_score=held_given)
     return _train(
         lightgbm, _params(spec) | {"objective": "binary", "metric": "binary_logloss"}, data, valid, spec
     )
 
 
-def rank(features: F64, grade: I64, slate: I64, held: tuple[F64, I64, I64] | None, spec: Spec) -> Boosted:
-    """LambdaRank over slates (Burges, 2010). Rows may come in any order."""
+@dataclass(frozen=True, slots=True)
+class Slates:
+    """Rows for a ranker, in any order: features float64[F, n], grades and slates int64[n]; `given`
+    float64[n]: what is added to the margin while it learns, and is not predicted."""
+
+    features: F64
+    grade: I64
+    slate: I64
+    given: F64 | None = None
+
+
+def rank(rows: Slates, held: Slates | None, spec: Spec) -> Boosted:
+    """LambdaRank over slates (Burges, 2010). `held`: slates on which training stops early."""
     lightgbm = _lightgbm()
 
-    def grouped(x: F64, y: I64, groups: I64) -> tuple[F64, I64, I64]:
-        order = np.argsort(groups, kind="stable")
-        return x.T[order], y[order], np.unique(groups, return_counts=True)[1]
+    def grouped(one: Slates) -> dict[str, Any]:
+        order = np.argsort(one.slate, kind="stable")
+        given = None if one.given is None else one.given[order]
+        sizes = np.unique(one.slate, return_counts=True)[1]
+        return {"data": one.features.T[order], "label": one.grade[order], "group": sizes, "init_score": given}
 
-    x, y, sizes = grouped(features, grade, slate)
-    data = lightgbm.Dataset(x, y, group=sizes, feature_name=_names(features), free_raw_data=False)
-    valid = None
-    if held is not None:
-        x, y, sizes = grouped(*held)
-        valid = data.create_valid(x, y, group=sizes)
+    data = lightgbm.Dataset(**grouped(rows), feature_name=_names(rows.features), free_raw_data=False)
+    valid = None if held is None else data.create_valid(**grouped(held))
     params = {
         "objective": "lambdarank",
         "metric": "ndcg",

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedrank.dataset.table import LABELS, DataSet
-from feedrank.training.boosters import Boosted, boost, rank
+from feedrank.training.boosters import Boosted, Held, Slates, boost, rank
+from models.evaluation.probabilities import log_loss
+from models.learned import position
 from models.learned.calibration import Calibration, Platt, fit_isotonic, fit_platt, table_of
-from models.learned.logistic import Logistic, fit
+from models.learned.logistic import Logistic, fit, sigmoid
 from models.learned.scorers import WEIGHT_MAX, fixed_point
 from models.tables import GRID
 from streams.errors import ExitCode, OperatorError
@@ -27,13 +29,16 @@ ENOUGH = 20
 """Positives (and negatives) that a head needs to be learned; and that calibration needs to have rows of its
 own."""
 
+CORRECTED, IGNORED = "corrected", "ignored"
+POSITIONS = (CORRECTED, IGNORED)
+OFFSETS_L2 = 1e-2
 L2_TRIED = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """`kind`: of streams.model_folder.KINDS; `calibration`: platt or isotonic; `trees`: at most so many, of
-    `leaves` each."""
+    `leaves` each; `position`: of POSITIONS."""
 
     kind: str
     name: str
@@ -42,6 +47,7 @@ class Spec:
     trees: int = 400
     leaves: int = 15
     rate: float = 0.05
+    position: str = CORRECTED
 
 
 @dataclass(slots=True)
@@ -72,6 +78,7 @@ class Trained:
             "kind": self.spec.kind,
             "heads": [one.head for one in self.heads],
             "exact": self.spec.kind == LINEAR,
+            "position": self.spec.position if position.known(train.position) else "unknown",
             "seed": self.spec.seed,
             "training": {one.head: one.told for one in self.heads},
             "calibration": {one.head: _calibration_told(one.calibration) for one in self.heads},
@@ -162,41 +169,61 @@ def _zero(features: F64) -> F64:
 
 def boost_nothing(features: int) -> str:
     """A LightGBM model that always says 0."""
-    return boost(np.zeros((features, 2)), np.array([True, False]), None, Spec(TREES, "", trees=1)).text
+    return boost(Held(np.zeros((features, 2)), np.array([True, False])), None, Spec(TREES, "", trees=1)).text
 
 
 def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
     label, tune_label = rows.labels[number] > 0, tune.labels[number] > 0
     tunable = min(int(tune_label.sum()), int((~tune_label).sum())) >= ENOUGH
     told: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
-    linear, text = None, ""
+    correct = spec.position == CORRECTED and position.known(rows.position)
+    linear, text, offsets = None, "", None
     margin: Callable[[F64], F64]
     if spec.kind == LINEAR:
-        linear, told["l2"] = best_linear(whole_units(rows), label, tune, tune_label, tunable)
+        shown = rows.position if correct else None
+        linear, told["l2"], offsets = best_linear(whole_units(rows), label, tune, tune_label, tunable, shown)
         margin = linear.margin
     else:
-        held = (tune.features.astype(np.float64), tune_label) if tunable else None
-        boosted = boost(rows.features.astype(np.float64), label, held, spec)
+        if correct:
+            offsets = position.offsets_of(whole_units(rows), label, rows.position, OFFSETS_L2)
+        train_on = Held(rows.features.astype(np.float64), label, _given(offsets, rows.position))
+        held = Held(tune.features.astype(np.float64), tune_label, _given(offsets, tune.position))
+        boosted = boost(train_on, held if tunable else None, spec)
         told["trees"], text, margin = boosted.trees, boosted.text, boosted.margin
+    if offsets is not None:
+        told["position_offsets"] = [round(one, 4) for one in offsets.tolist()]
     on, on_label = (tune, tune_label) if tunable else (rows, label)
     told["calibrated_on"] = "valid" if tunable else "train"
     features = whole_units(on) if spec.kind == LINEAR else on.features.astype(np.float64)
     return Fitted(head, margin, _calibrate(margin(features), on_label, spec), told, linear, text)
 
 
-def best_linear(
-    x: F64, label: Labels, tune: DataSet, tune_label: Labels, tunable: bool
-) -> tuple[Logistic, float]:
-    """The l2 with the smallest log loss on the rows to tune on, among those whose weights stay exact."""
-    from models.evaluation.probabilities import log_loss
-    from models.learned.logistic import sigmoid
+def _given(offsets: F64 | None, shown: NDArray[np.int64]) -> F64 | None:
+    """float64[n]: what the trees need not explain."""
+    return None if offsets is None else offsets[position.bins(shown)]
 
+
+def best_linear(
+    x: F64,
+    label: Labels,
+    tune: DataSet,
+    tune_label: Labels,
+    tunable: bool,
+    shown: NDArray[np.int64] | None = None,
+) -> tuple[Logistic, float, F64 | None]:
+    """The l2 with the smallest log loss on the rows to tune on, among those whose weights stay exact.
+
+    `shown` int64[n]: positions of the rows, to leave out what they add. Returns model, l2, offsets by bin.
+    """
+    tuned = whole_units(tune)
+    if shown is not None:
+        x, tuned = position.with_positions(x, shown), position.with_positions(tuned, tune.position)
     best: tuple[float, float, Logistic] | None = None
     for l2 in L2_TRIED if tunable else (1e-2,):
         model = fit(x, label, l2)
         if np.abs(model.weights).max() > WEIGHT_MAX:
             continue
-        loss = log_loss(sigmoid(model.margin(whole_units(tune))), tune_label) if tunable else 0.0
+        loss = log_loss(sigmoid(model.margin(tuned)), tune_label) if tunable else 0.0
         if best is None or loss < best[0]:
             best = loss, l2, model
     if best is None:
@@ -205,7 +232,10 @@ def best_linear(
             "train on more data",
             ExitCode.BAD_INPUT,
         )
-    return best[2], best[1]
+    if shown is None:
+        return best[2], best[1], None
+    model, offsets = position.parted(best[2], shown)
+    return model, best[1], offsets
 
 
 def _calibrate(margin: F64, label: Labels, spec: Spec) -> Calibration:
@@ -225,14 +255,23 @@ def _ranker(rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
             f"{rows.path} has no row with an action to train on; there is nothing to rank for",
             ExitCode.BAD_INPUT,
         )
-    held = (tune.features.astype(np.float64), tune_grade, tune.slate) if tune_grade.any() else None
-    boosted: Boosted = rank(rows.features.astype(np.float64), grade, rows.slate, held, spec)
+    offsets = None
+    if spec.position == CORRECTED and position.known(rows.position) and (grade == 0).any():
+        offsets = position.offsets_of(whole_units(rows), grade > 0, rows.position, OFFSETS_L2)
+
+    def slates(of: DataSet, grades_of: NDArray[np.int64]) -> Slates:
+        return Slates(of.features.astype(np.float64), grades_of, of.slate, _given(offsets, of.position))
+
+    held = slates(tune, tune_grade) if tune_grade.any() else None
+    boosted: Boosted = rank(slates(rows, grade), held, spec)
     on, label = (tune, tune_grade > 0) if held else (rows, grade > 0)
     calibration = _calibrate(boosted.margin(on.features.astype(np.float64)), label, spec)
-    told = {
+    told: dict[str, Any] = {
         "rows": len(grade),
         "positives": int((grade > 0).sum()),
         "trees": boosted.trees,
         "calibrated_on": "valid" if held else "train",
     }
+    if offsets is not None:
+        told["position_offsets"] = [round(one, 4) for one in offsets.tolist()]
     return Fitted(RELEVANCE, boosted.margin, calibration, told, None, boosted.text)
