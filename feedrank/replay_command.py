@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from importlib.resources import files as bundled
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +11,16 @@ import typer
 
 from feedrank.replaying.plan import Wish, plan, time_ms
 from feedrank.replaying.work import carry_out, log_of, told
+from models.policy import parse_policy
 from streams.errors import ExitCode, OperatorError
-from streams.policy_file import read_policy
+from streams.policy_file import policy_text, read_policy
 from streams.settings import Settings
+from topologies.model_watch import folders_of, scorer_from
 from topologies.replay.custody import submit
 from topologies.replay.guard import demand_shadow
-from topologies.replay.job import State
-from topologies.replay.shadow import Shadow, Sink
+from topologies.replay.job import Job, State
+from topologies.replay.models import keep_models, with_model
+from topologies.replay.shadow import Definition, Shadow, Sink
 from wire.names import Namespace
 
 Files = Annotated[
@@ -32,6 +35,10 @@ From = Annotated[
 ]
 To = Annotated[str | None, typer.Option(help="First time that is no more in it; feeds are settled then.")]
 PolicyFile = Annotated[Path | None, typer.Option("--policy", help="Another policy; none: FEEDRANK_POLICY.")]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Rank with this trained model, in place of those that the policy names."),
+]
 Users = Annotated[
     str,
     typer.Option(help="Whose feeds to make: ids by commas, @FILE, or a share as 1%. Rows are everyone's."),
@@ -51,6 +58,7 @@ def replay(
     from_: From = None,
     to: To = None,
     policy: PolicyFile = None,
+    model: Model = None,
     users: Users = "",
     jobs: Jobs = 1,
     partitions: Partitions = None,
@@ -76,19 +84,17 @@ def replay(
         jobs,
     )
     demand_shadow(settings, names, topics=sink == "redis" or not wish.files, feeds=sink == "redis")
-    found = plan(wish, settings, _policy_text(policy or settings.worker.policy), f"r{uuid.uuid4().hex[:8]}")
+    text, folders = _ranking(policy or settings.worker.policy, model)
+    found = plan(wish, settings, text, f"r{uuid.uuid4().hex[:8]}")
     for line in found.lines():
         print(line)
     if dry_run:
         return
-    shadow = Shadow.of(settings.worker.data_dir, names)
-    shadow.define(found.definition)
-    log = log_of(settings, found.definition)
-    job = submit(log, found.definition.job, names.name, shadow.directory)
+    job = _defined(settings, found.definition, folders)
     print(f"job      {job.id}", flush=True)
     if submit_only:
         return
-    done = carry_out(settings, log, job, jobs)
+    done = carry_out(settings, log_of(settings, found.definition), job, jobs)
     print(told(done))
     if done.state is not State.FINISHED:
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -103,9 +109,28 @@ def _shadow_names(into: str) -> Namespace:
         raise OperatorError(f"--into: {error}") from error
 
 
-def _policy_text(path: Path | None) -> str:
-    """The text of a policy file that was checked. Raises OperatorError (policy)."""
-    read_policy(path)
-    if path is None:
-        return bundled("models").joinpath("default_policy.toml").read_text(encoding="utf-8")
-    return path.read_text(encoding="utf-8")
+def _ranking(policy: Path | None, model: Path | None) -> tuple[str, dict[str, Path]]:
+    """The text of the policy, and the folders of the models that it ranks with; all of it was loaded once.
+
+    Raises OperatorError for what cannot be used.
+    """
+    checked, text = read_policy(policy), policy_text(policy)
+    if model is None:
+        folders = folders_of(checked.model, Path() if policy is None else policy.parent)
+    else:
+        text, folders = with_model(text), {"light": model}
+        checked = parse_policy(text)
+    scorer_from(checked, folders)
+    return text, folders
+
+
+def _defined(settings: Settings, definition: Definition, folders: dict[str, Path]) -> Job:
+    """The job of a new shadow; nothing stays behind where it cannot be made."""
+    shadow = Shadow.of(settings.worker.data_dir, definition.names)
+    shadow.define(definition)
+    try:
+        keep_models(shadow, folders)
+        return submit(log_of(settings, definition), definition.job, definition.namespace, shadow.directory)
+    except OperatorError:
+        shutil.rmtree(shadow.directory, ignore_errors=True)
+        raise

@@ -58,9 +58,10 @@ class Unpacker:
         if held or start < self._position:
             yield self._columns(start, held)
 
-    def blocks(self, records_max: int) -> Iterator[RecordBatch]:
+    def blocks(self, records_max: int, block_records: int = BLOCK_RECORDS_MIN) -> Iterator[RecordBatch]:
         """The same records as `batches`, but with keys and values that are made when they are asked for, and
-        of about equal size. Raises as `batches`."""
+        of about equal size. Record batches are read together until there are `block_records`. Raises as
+        `batches`."""
         if not self._lie_side_by_side():
             yield from self.batches(records_max)
             return
@@ -70,7 +71,7 @@ class Unpacker:
             assert segment is not None, "all were looked at"
             held.append(segment)
             count += segment.count
-            if count >= BLOCK_RECORDS_MIN:
+            if count >= block_records:
                 for one in slices(self._place, start, Block(held), records_max):
                     yield one
                     start = one.next_offset

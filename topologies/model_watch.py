@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.learned.cascade import Cascade
+from models.model_choice import ModelChoice
 from models.policy import Policy
 from models.score import RateLift, Scorer
 from streams.errors import OperatorError
@@ -21,13 +22,23 @@ LOADED, REFUSED = "loaded", "refused"
 log = logger(__name__)
 
 
+def folders_of(choice: ModelChoice, root: Path) -> dict[str, Path]:
+    """Role (`light`, `heavy`) -> folder of the models that are named; relative ones are below `root`."""
+    named = {"light": choice.light, "heavy": choice.heavy}
+    return {role: root / folder for role, folder in named.items() if folder is not None}
+
+
 def scorer_of(policy: Policy, root: Path) -> Scorer:
     """What the policy's `[model]` names; relative folders are below `root`. Raises OperatorError."""
-    choice = policy.model
-    light = RateLift(policy) if choice.light is None else read_model(root / choice.light, policy)
-    if choice.heavy is None:
+    return scorer_from(policy, folders_of(policy.model, root))
+
+
+def scorer_from(policy: Policy, folders: Mapping[str, Path]) -> Scorer:
+    """The same of models that lie in these folders (by role). Raises OperatorError."""
+    light = read_model(folders["light"], policy) if "light" in folders else RateLift(policy)
+    if "heavy" not in folders:
         return light
-    return Cascade(light, read_model(root / choice.heavy, policy), choice.heavy_candidates)
+    return Cascade(light, read_model(folders["heavy"], policy), policy.model.heavy_candidates)
 
 
 @dataclass(slots=True)
@@ -45,8 +56,7 @@ class ModelWatch:
     @property
     def folders(self) -> list[Path]:
         """The models that are named."""
-        choice = self.policy.model
-        return [self.root / one for one in (choice.light, choice.heavy) if one is not None]
+        return list(folders_of(self.policy.model, self.root).values())
 
     def start(self) -> None:
         """Load before anything is ranked. Raises OperatorError."""

@@ -1,108 +1,25 @@
-"""`feedrank replay`, `jobs`, `digest` without Kafka and Redis: kills, pauses, kinds of files, bad input."""
+"""`feedrank replay`, `jobs`, `digest` without Kafka and Redis: kills, pauses, kinds of files, a full disk."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import random
-import re
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import fastavro
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from feedrank import cli
-from feedrank.load.events import ItemEvent
-from streams.codec.schemas import reader_text
 from streams.errors import ExitCode
-from tests.integration.test_oracle import as_event, told
-from tests.oracle.digest import digest
-from tests.oracle.made_up import Size, Stream
-from tests.shadows import BUNDLED, TICK_MS
+from tests.feedrank.replaying import Lines, digest_of, kinds_of_files, replay, the_job, written
+from tests.oracle.made_up import Stream
 from topologies.replay.job import State
 from topologies.replay.job_log import FileJobLog
 
-Lines = list[dict[str, Any]]
 WAIT_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def stream() -> Stream:
-    return Stream(3, Size(activities=1_500, items=200, users=25, changing=False))
-
-
-@pytest.fixture(scope="module")
-def expected(stream: Stream) -> str:
-    world = told(map(as_event, stream.events), BUNDLED)  # type: ignore[arg-type]
-    return digest(world, world.settled(stream.end_ms, TICK_MS))
-
-
-@pytest.fixture(scope="module")
-def lines(stream: Stream) -> Lines:
-    found = []
-    for event in map(as_event, stream.events):  # type: ignore[arg-type]
-        kind = "item" if isinstance(event, ItemEvent) else "activity"
-        fields = {name: value for name, value in event.record().items() if value is not None}  # type: ignore[union-attr]
-        found.append({"type": kind, **fields})
-    return found
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FEEDRANK_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
-    return tmp_path / "data"
-
-
-def written(path: Path, lines: Lines) -> Path:
-    text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
-    return path
-
-
-def replay(*arguments: str | Path, into: str = "june", feeds: str = "files") -> int:
-    return cli.run(["replay", *map(str, arguments), "--into", into, "--feeds", feeds])
-
-
-def digest_of(capsys: pytest.CaptureFixture[str], namespace: str) -> str:
-    capsys.readouterr()
-    assert cli.run(["digest", namespace]) == 0
-    found = re.search(r"^digest (\w{64})$", capsys.readouterr().out, re.M)
-    assert found
-    return found[1]
-
-
-def the_job(data: Path) -> Any:
-    return list(FileJobLog(data).jobs().values())[-1]
-
-
-def kinds_of_files(folder: Path, lines: Lines) -> Iterator[tuple[str, list[Path]]]:
-    """The same content in every format; Avro and Parquet have a file for items and one for activities."""
-    yield "plain", [written(folder / "a.jsonl", lines)]
-    yield "gzip", [written(folder / "a.jsonl.gz", lines)]
-    for kind in ("avro", "parquet"):
-        paths = []
-        for what in ("item", "activity"):
-            rows = [{k: v for k, v in one.items() if k != "type"} for one in lines if one["type"] == what]
-            path = folder / f"{what}.{kind}"
-            schema = json.loads(reader_text("item" if what == "item" else "activity"))
-            if kind == "avro":
-                with path.open("wb") as file:
-                    fastavro.writer(file, fastavro.parse_schema(schema), rows)
-            else:
-                names = dict.fromkeys(name for row in rows for name in row)
-                pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in names}), path)
-            paths.append(path)
-        yield kind, paths
 
 
 def test_every_kind_of_file_gives_the_digest_of_the_oracle(
@@ -252,65 +169,3 @@ def test_feeds_of_some_users_are_those_of_all(
     assert feeds["two"] == feeds["file"] == 4
     assert tables["two"][2] == tables["file"][2]
     assert 4 < feeds["half"] < feeds["all"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "said"),
-    [
-        ([], ExitCode.USAGE, "--into is missing"),
-        (["--into", "NO SPACES"], ExitCode.USAGE, "choose another"),
-        (["--into", "live"], ExitCode.USAGE, "it is this installation's own"),
-        (["--into", "x", "--users", "0%"], ExitCode.USAGE, "no share above 0 %"),
-        (["--into", "x", "--users", "@nowhere"], ExitCode.USAGE, "one user id a line"),
-        (["--into", "x", "--to", "yesterday"], ExitCode.USAGE, "write for example"),
-        (["--into", "x", "--to", "2026-01-31T12:00"], ExitCode.USAGE, "a time with a zone"),
-        (["--into", "x", "--to", "4000000000000"], ExitCode.USAGE, "lies in the future"),
-        (["--into", "x", "--from", "1"], ExitCode.USAGE, "--from is for topics"),
-        (["--into", "x", "--feeds", "paper"], ExitCode.USAGE, "write redis, files or none"),
-        (["--into", "x", "--policy", "nowhere.toml"], ExitCode.POLICY, "nowhere.toml"),
-    ],
-)
-def test_a_wrong_command_line_is_one_message(
-    tmp_path: Path,
-    data: Path,
-    lines: Lines,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    code: ExitCode,
-    said: str,
-) -> None:
-    path = written(tmp_path / "a.jsonl", lines[:9])
-    assert cli.run(["replay", str(path), "--feeds", "files", *arguments]) == code
-    error = capsys.readouterr().err
-    assert said in error
-    assert len(error.splitlines()) == 1
-    assert not data.exists()
-
-
-def test_damaged_files_are_told_and_nothing_is_half_done(
-    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
-) -> None:
-    paths = [path for _, some in kinds_of_files(tmp_path, lines) for path in some]
-    for number, path in enumerate(path for path in paths if path.suffix != ".jsonl"):
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        assert replay(path, into=f"cut{number}") == ExitCode.BAD_INPUT, path
-        error = capsys.readouterr().err
-        assert str(path) in error.splitlines()[-1]
-        assert "fetch" in error
-    assert replay(tmp_path / "nowhere.jsonl") == ExitCode.BAD_INPUT
-    assert replay(written(tmp_path / "a.txt", lines)) == ExitCode.BAD_INPUT
-    assert "rename the file" in capsys.readouterr().err
-
-
-def test_a_namespace_that_has_state_here_is_refused(
-    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = written(tmp_path / "a.jsonl", lines[:200])
-    assert replay(path) == 0
-    assert replay(path) == ExitCode.DATA_DIRECTORY
-    assert "is not empty" in capsys.readouterr().err
-    assert cli.run(["jobs", "cancel", the_job(data).id]) == ExitCode.BAD_INPUT
-    assert "cannot become cancelled" in capsys.readouterr().err
-    assert cli.run(["jobs", "show", "nobody"]) == ExitCode.BAD_INPUT
-    assert cli.run(["digest", "nobody", "--rows", "disk"]) == ExitCode.USAGE
-    assert "has no rows" in capsys.readouterr().err

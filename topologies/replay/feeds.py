@@ -18,6 +18,7 @@ from streams.redis_link import RedisUnavailableError
 from streams.store import ShardStore
 from topologies.catalogue import Catalogue
 from topologies.feed_making import FeedMaker
+from topologies.replay.models import scorer_of_shadow
 from topologies.replay.shard import LocalShard
 from topologies.replay.steps import Moved, Steps
 from topologies.user_shard import UserShard
@@ -202,6 +203,7 @@ async def _rank_all(
 ) -> bool:
     policy = steps.policy
     maker = FeedMaker(policy, catalogue.index, int(policy.hash, 16), steps.definition.generation)
+    maker.use(scorer_of_shadow(steps.shadow, policy))
     wanted = chooser(steps.definition.users)
     for users in _active(shard.store, as_of_ms - policy.feed.active_days * DAY_MS, sink.done):
         feeds: list[FeedToWrite] = []

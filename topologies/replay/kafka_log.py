@@ -191,7 +191,7 @@ class KafkaLog:
                 if fetch.start != at:
                     continue
                 try:
-                    for batch in Unpacker(fetch).batches(self.records_max):
+                    for batch in Unpacker(fetch).blocks(self.records_max, self.records_max):
                         at, self._corrupt = batch.next_offset, 0
                         yield batch
                 except CorruptRecordException:

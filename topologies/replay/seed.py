@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from models.policy import parse_policy
 from streams.concerns import KafkaSettings
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
@@ -22,6 +23,7 @@ from streams.store import ShardStore
 from streams.topics_admin import TopicsAdmin
 from topologies.digest_sources import ITEM_TAGS, USER_TAGS
 from topologies.item_shard import MARKER_KEY
+from topologies.replay.models import place_models
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.steps import derived_records
 from topologies.ticks import tick_of
@@ -77,6 +79,7 @@ class Seeder:
         except KafkaException as error:
             raise self._unreachable(error.args[0].str()) from error
         (self.shadow.directory / POLICY_FILE).write_text(one.policy, encoding="utf-8")
+        place_models(self.shadow, parse_policy(one.policy, str(self.shadow.directory)))
         admin.create()
         (self.shadow.directory / SEEDED_FILE).touch()
 

@@ -17,7 +17,7 @@ Source = Literal["kafka", "files"]
 Sink = Literal["redis", "files", "none"]
 
 DEFINITION_FILE = "replay.json"
-FORMAT = 1
+FORMAT = 2
 END_OF_DATA = -1
 
 
@@ -152,6 +152,10 @@ class Shadow:
     def features(self, partition: int) -> Path:
         """Derived records of this partition's items at the settled tick."""
         return self.directory / "features" / f"{partition}"
+
+    def model(self, role: str) -> Path:
+        """The copy of the model that scores all candidates (`light`) or orders the best (`heavy`)."""
+        return self.directory / "models" / role
 
     def feeds(self, partition: int) -> Path:
         """RocksDB of settled feeds, where they do not go to Redis."""

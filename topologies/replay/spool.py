@@ -1,32 +1,40 @@
 """Records kept on disk in the order of their log (1, 5): those of files, and the items of every source.
 
-One Arrow file per topic and partition. A spool is made in one go, under another name until it is whole: a
+One file per topic and partition, of Kafka's record batches as a broker would send them: there is one way to
+read records, from files and from topics. A spool is made in one go, under another name until it is whole: a
 replay that dies while it reads its files begins that part again.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import struct
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import orjson
-import pyarrow as pa
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from streams.batch import RecordBatch
+from streams.errors import ExitCode, OperatorError
+from streams.faust_private.raw import RawFetch
+from streams.fetch import Unpacker
 from topologies.replay.shadow import disk_error
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
 ENDS_FILE = "ends.json"
 SPOOL_RECORDS = 20_000
-"""In one batch of a spool's file; all but the last have so many."""
-_SCHEMA = pa.schema(
-    [("offset", pa.int64()), ("timestamp_ms", pa.int64()), ("key", pa.binary()), ("value", pa.binary())]
-)
+SPOOL_BYTES = 16 << 20
+"""A batch of a spool's file has at most so many records, and is closed when its values have so many bytes."""
+HEAD = struct.Struct(">qi11xi")
+"""Of a record batch: base offset, bytes that follow, offset delta of the last record."""
+OFFSET_BYTES, LENGTH_FROM = 8, 12
 
 
 class Record(NamedTuple):
@@ -38,31 +46,46 @@ class Record(NamedTuple):
     timestamp_ms: int
 
 
-@dataclass(slots=True)
 class _Writer:
-    path: Path
-    records: int = 0
-    _held: list[tuple[int, int, bytes | None, bytes | None]] = field(default_factory=list)
-    _file: pa.RecordBatchFileWriter | None = None
+    """Appends records to a file. Offsets of a batch begin at its first record's."""
+
+    def __init__(self, path: Path) -> None:
+        self.records = 0
+        self._file = path.open("wb")
+        self._base, self._held, self._bytes = 0, 0, 0
+        self._batch = _batch()
 
     def add(self, offset: int, timestamp_ms: int, key: bytes | None, value: bytes | None) -> None:
-        self._held.append((offset, timestamp_ms, key, value))
+        if not self._held:
+            self._base = offset
+        self._batch.append(offset - self._base, timestamp_ms, key, value, [])
+        self._held += 1
+        self._bytes += len(value or b"")
         self.records += 1
-        if len(self._held) == SPOOL_RECORDS:
+        if self._held == SPOOL_RECORDS or self._bytes >= SPOOL_BYTES:
             self._write()
 
     def _write(self) -> None:
-        if self._file is None:
-            self._file = pa.ipc.new_file(str(self.path), _SCHEMA)
-        columns = zip(*self._held, strict=True) if self._held else ([], [], [], [])
-        arrays = [pa.array(column, kind.type) for column, kind in zip(columns, _SCHEMA, strict=True)]
-        self._file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
-        self._held = []
+        block = bytes(self._batch.build())
+        self._file.write(self._base.to_bytes(OFFSET_BYTES, "big") + block[OFFSET_BYTES:])
+        self._held, self._bytes, self._batch = 0, 0, _batch()
 
     def close(self) -> None:
-        self._write()
-        assert self._file is not None
+        if self._held:
+            self._write()
         self._file.close()
+
+
+def _batch() -> DefaultRecordBatchBuilder:
+    return DefaultRecordBatchBuilder(
+        2,
+        0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1 << 30,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,31 +150,40 @@ class Spool:
             raise disk_error(fresh, error) from error
 
     async def activities(self, partition: int, start: int, end: int) -> AsyncIterator[RecordBatch]:
-        """See RecordLog; offsets are places in the file."""
-        for batch in self._read(ACTIVITIES, f"activities-{partition}", partition, start // SPOOL_RECORDS):
-            if batch.next_offset > start and batch.start < end:
-                yield batch.since(start) if batch.start < start else batch
+        """See RecordLog; offsets are places in the file. Raises OperatorError for a damaged file."""
+        place = (ACTIVITIES, partition)
+        for fetch in self._read(place, f"activities-{partition}", start):
+            if fetch.start >= end:
+                return
+            for batch in Unpacker(fetch).blocks(SPOOL_RECORDS, SPOOL_RECORDS):
+                yield batch
 
     async def items(self) -> AsyncIterator[RecordBatch]:
-        """See RecordLog."""
-        for batch in self._read(ITEMS, "items-0", 0, 0):
-            yield batch
+        """See RecordLog. Raises OperatorError for a damaged file."""
+        for fetch in self._read((ITEMS, 0), "items-0", 0):
+            for batch in Unpacker(fetch).batches(SPOOL_RECORDS):
+                yield batch
 
-    def _read(self, topic: str, name: str, partition: int, first: int) -> Iterator[RecordBatch]:
-        with pa.memory_map(str(self.directory / name)) as mapped:
-            file = pa.ipc.open_file(mapped)
-            for number in range(first, file.num_record_batches):
-                batch = file.get_batch(number)
-                if not batch.num_rows:
-                    continue
-                offsets = batch.column("offset").to_numpy().astype(np.int64)
-                yield RecordBatch(
-                    topic,
-                    partition,
-                    int(offsets[0]),
-                    int(offsets[-1]) + 1,
-                    offsets,
-                    batch.column("timestamp_ms").to_numpy().astype(np.int64),
-                    batch.column("key").to_pylist(),
-                    batch.column("value").to_pylist(),
-                )
+    def _read(self, place: tuple[str, int], name: str, start: int) -> Iterator[RawFetch]:
+        """Each record batch that holds offset `start` or a later one, as if it were an answer of a broker."""
+        path = self.directory / name
+        with path.open("rb") as file:
+            while head := file.read(HEAD.size):
+                try:
+                    base, rest, last = HEAD.unpack(head)
+                    left = rest - (HEAD.size - LENGTH_FROM)
+                    if base + last < start:
+                        file.seek(left, os.SEEK_CUR)
+                        continue
+                    data = head + file.read(left)
+                    batch = MemoryRecords(data).next_batch()
+                    if batch is None or not batch.validate_crc():
+                        raise ValueError("a batch does not have its checksum")
+                except (struct.error, ValueError, CorruptRecordException) as error:
+                    raise OperatorError(
+                        f"{path} is damaged ({error}); check the disk, cancel the job and replay again",
+                        ExitCode.DATA_DIRECTORY,
+                    ) from error
+                end = base + last + 1
+                first = max(start, base)
+                yield RawFetch(*place, first, end, [batch], [], False, end, raw=[memoryview(data)])

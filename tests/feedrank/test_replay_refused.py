@@ -1,0 +1,73 @@
+"""What a replay refuses, and that nothing of it is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feedrank import cli
+from streams.errors import ExitCode
+from tests.feedrank.replaying import Lines, kinds_of_files, replay, the_job, written
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], ExitCode.USAGE, "--into is missing"),
+        (["--into", "NO SPACES"], ExitCode.USAGE, "choose another"),
+        (["--into", "live"], ExitCode.USAGE, "it is this installation's own"),
+        (["--into", "x", "--users", "0%"], ExitCode.USAGE, "no share above 0 %"),
+        (["--into", "x", "--users", "@nowhere"], ExitCode.USAGE, "one user id a line"),
+        (["--into", "x", "--to", "yesterday"], ExitCode.USAGE, "write for example"),
+        (["--into", "x", "--to", "2026-01-31T12:00"], ExitCode.USAGE, "a time with a zone"),
+        (["--into", "x", "--to", "4000000000000"], ExitCode.USAGE, "lies in the future"),
+        (["--into", "x", "--from", "1"], ExitCode.USAGE, "--from is for topics"),
+        (["--into", "x", "--feeds", "paper"], ExitCode.USAGE, "write redis, files or none"),
+        (["--into", "x", "--policy", "nowhere.toml"], ExitCode.POLICY, "nowhere.toml"),
+    ],
+)
+def test_a_wrong_command_line_is_one_message(
+    tmp_path: Path,
+    data: Path,
+    lines: Lines,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: ExitCode,
+    said: str,
+) -> None:
+    path = written(tmp_path / "a.jsonl", lines[:9])
+    assert cli.run(["replay", str(path), "--feeds", "files", *arguments]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+    assert not data.exists()
+
+
+def test_damaged_files_are_told_and_nothing_is_half_done(
+    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [path for _, some in kinds_of_files(tmp_path, lines) for path in some]
+    for number, path in enumerate(path for path in paths if path.suffix != ".jsonl"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert replay(path, into=f"cut{number}") == ExitCode.BAD_INPUT, path
+        error = capsys.readouterr().err
+        assert str(path) in error.splitlines()[-1]
+        assert "fetch" in error
+    assert replay(tmp_path / "nowhere.jsonl") == ExitCode.BAD_INPUT
+    assert replay(written(tmp_path / "a.txt", lines)) == ExitCode.BAD_INPUT
+    assert "rename the file" in capsys.readouterr().err
+
+
+def test_a_namespace_that_has_state_here_is_refused(
+    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.jsonl", lines[:200])
+    assert replay(path) == 0
+    assert replay(path) == ExitCode.DATA_DIRECTORY
+    assert "is not empty" in capsys.readouterr().err
+    assert cli.run(["jobs", "cancel", the_job(data).id]) == ExitCode.BAD_INPUT
+    assert "cannot become cancelled" in capsys.readouterr().err
+    assert cli.run(["jobs", "show", "nobody"]) == ExitCode.BAD_INPUT
+    assert cli.run(["digest", "nobody", "--rows", "disk"]) == ExitCode.USAGE
+    assert "has no rows" in capsys.readouterr().err
