@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "load": "Turn real data into activities and items on the topics.",
     "dataset": "Make a data set of what was served and what came of it.",
     "train": "Train a model on a data set.",
+    "embeddings": "Learn item vectors from co-engagement and send them to the job.",
     "evaluate": "Compare models on a data set.",
     "topics": "Check or create the topics; show the lag.",
     "dlq": "List, show and requeue dead letters.",

@@ -1,0 +1,1 @@
+"""`feedrank embeddings`: vectors of items, learned from who engaged with what."""
