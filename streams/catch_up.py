@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Generic
 
+from streams.checkpoint import ShardNames
 from streams.durable import POSITION_KEY, Position, Row
 from streams.errors import ExitCode, OperatorError
 from streams.recovery import Replay
@@ -84,3 +85,31 @@ class Compare(Generic[S]):
 
     def _ahead(self) -> None:
         self.stale = True
+
+
+def stand(shard: Shard[S], start: int, end: int) -> None:
+    """Where the shard goes on, now that it has its rows. `start`, `end`: what the source has now.
+
+    Raises OperatorError (position) when the source does not have that any more.
+    """
+    position = shard.checkpoints.position
+    if position is None:
+        shard.state.skip_to(start)
+        position = shard.checkpoints.position = start
+    if not start <= position <= end:
+        raise OperatorError(_outside(shard.names, position, start, end), ExitCode.POSITION_OUTSIDE_LOG)
+    shard.next_offset, shard.highwater = position, end
+    shard.checkpoints.begun = True
+
+
+def _outside(names: ShardNames, position: int, start: int, end: int) -> str:
+    said = f"{names}: the changelog says to go on at offset {position}, but the log "
+    if position < start:
+        return said + (
+            f"begins at {start}: {start - position} records were deleted unread. Restore them, or rebuild "
+            "from all that is kept into a new namespace (docs/operations.md); raise the topic's retention.ms"
+        )
+    return said + (
+        f"ends at {end}: the topic was emptied or made anew. Restore it, or rebuild into a new namespace "
+        "(docs/operations.md)"
+    )

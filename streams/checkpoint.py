@@ -147,9 +147,13 @@ class Checkpointer:
                 ExitCode.BROKER_UNREACHABLE,
             ) from error
 
-    async def close(self) -> None:
-        """Let go of the producer. What is not committed by now is void; the next owner's fence sees to it."""
+    def give_up(self) -> None:
+        """What is not committed by now is void; the next owner's fence sees to it."""
         self._lost = self._lost or ShardLost(f"{self._names} was closed", "closed")
+
+    async def close(self) -> None:
+        """Give up, and let go of the producer."""
+        self.give_up()
         await self._stop_producer()
 
     async def _stop_producer(self) -> None:

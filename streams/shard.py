@@ -267,24 +267,33 @@ class Shard(Generic[S]):
             self._full = False
             self._reader.resume(self.topic, self.partition)
 
-    async def close(self, flush: bool = False) -> None:
-        """Void from here on: abandon what is not committed, let go of producer and RocksDB. Repeats
-        safely."""
+    def let_go(self) -> None:
+        """Void from here on, at once: nothing more is committed, and the directory is free. A caller who is
+        cut short has at least done this. Repeats safely."""
         if self._gone:
             return
-        if flush and not self.store.broken:
-            try:
-                await self.checkpoints.flush()
-            except OperatorError as error:
-                log.warning("RocksDB lacks the newest rows; they are replayed at start", cause=error.message)
         self._gone = self._stopping = True
-        for task in self._tasks:
+        for task in self._other_tasks():
             task.cancel()
-        me = asyncio.current_task()
+        self.checkpoints.give_up()
+        self.store.close()
+        self._drop_inbox()
+
+    async def close(self, flush: bool = False) -> None:
+        """Let go, then wait for what still runs. `flush`: what is committed goes to RocksDB before. Repeats
+        safely."""
         try:
-            if others := [task for task in self._tasks if task is not me]:
+            if flush and not (self._gone or self.store.broken):
+                await self.checkpoints.flush()
+        except OperatorError as error:
+            log.warning("RocksDB lacks the newest rows; they are replayed at start", cause=error.message)
+        finally:
+            self.let_go()
+        try:
+            if others := self._other_tasks():
                 await asyncio.wait(others, timeout=1.0)
-        finally:  # also when a rebalance cuts this short: nobody else would let go of the directory
-            self.store.close()
-            self._drop_inbox()
+        finally:
             await self.checkpoints.close()
+
+    def _other_tasks(self) -> list[asyncio.Task[None]]:
+        return [task for task in self._tasks if task is not asyncio.current_task()]

@@ -15,7 +15,7 @@ from typing import Any, Generic
 from aiokafka import TopicPartition
 
 from streams.batch import RecordBatch
-from streams.catch_up import Compare, Restore
+from streams.catch_up import Compare, Restore, stand
 from streams.checkpoint import Checkpointer, ShardLost, ShardNames
 from streams.concerns import CheckpointSettings, KafkaSettings
 from streams.errors import ExitCode, OperatorError
@@ -85,7 +85,7 @@ class Shards(Generic[S]):
         self.open: dict[int, Shard[S]] = {}
         self._reader, self._failed = reader, failed
         self._parked: dict[int, Shard[S]] = {}
-        self._reopening: dict[int, asyncio.Task[None]] = {}
+        self._reopening: dict[int, tuple[Shard[S], asyncio.Task[None]]] = {}
         self._reopened_s: list[float] = []
 
     # -- assigned ------------------------------------------------------------------------------------
@@ -119,6 +119,8 @@ class Shards(Generic[S]):
                 if self.job.opened:
                     await self.job.opened(shard)
         except BaseException:
+            for shard in shards.values():
+                shard.let_go()
             for shard in shards.values():
                 await shard.close()
             raise
@@ -182,17 +184,7 @@ class Shards(Generic[S]):
         tps = {p: TopicPartition(self.job.source, p) for p in shards}
         bounds = await reader.bounds(tps.values())
         for partition, shard in shards.items():
-            start, end = bounds[tps[partition]]
-            position = shard.checkpoints.position
-            if position is None:
-                shard.state.skip_to(start)
-                position = shard.checkpoints.position = start
-            if not start <= position <= end:
-                raise OperatorError(
-                    _outside(shard.names, position, start, end), ExitCode.POSITION_OUTSIDE_LOG
-                )
-            shard.next_offset, shard.highwater = position, end
-            shard.checkpoints.begun = True
+            stand(shard, *bounds[tps[partition]])
 
     # -- revoked -------------------------------------------------------------------------------------
 
@@ -201,17 +193,24 @@ class Shards(Generic[S]):
         are; what can't be committed in time is abandoned: the next owner reads it again."""
         leaving = [p for p in partitions if p in self.open or p in self._reopening]
         for partition in leaving:
-            if task := self._reopening.pop(partition, None):
+            if reopening := self._reopening.pop(partition, None):
+                lost, task = reopening
                 task.cancel()
                 await asyncio.wait([task])
+                await lost.close()  # a task that is cancelled before its first turn has done nothing
         shards = [self.open.pop(p) for p in leaving if p in self.open]
-        clean = await asyncio.gather(*(shard.settle(deadline_s) for shard in shards))
-        for shard, settled in zip(shards, clean, strict=True):
-            self._gone(shard, "revoked")
-            if settled:
-                self._parked[shard.partition] = shard
-            else:
-                await shard.close()
+        settled = [False] * len(shards)
+        try:
+            settled = await asyncio.gather(*(shard.settle(deadline_s) for shard in shards))
+        finally:  # also when a newer assignment cuts this short: nobody else knows of them any more
+            for shard, keep in zip(shards, settled, strict=True):
+                self._gone(shard, "revoked")
+                if keep:
+                    self._parked[shard.partition] = shard
+                else:
+                    shard.let_go()
+        for shard in [shard for shard, keep in zip(shards, settled, strict=True) if not keep]:
+            await shard.close()
 
     async def stop(self) -> None:
         """Commit, flush and close everything within the time to stop."""
@@ -240,17 +239,18 @@ class Shards(Generic[S]):
             return
         if self.open.get(shard.partition) is shard:
             del self.open[shard.partition]
+            log.warning("shard lost; it is opened again if it is still ours", cause=str(error))
+            self._gone(shard, error.outcome)
+            shard.let_go()
             task = asyncio.create_task(self._reopen(shard, error), name=f"reopen {shard.names}")
-            self._reopening[shard.partition] = task
+            self._reopening[shard.partition] = shard, task
 
     async def _reopen(self, shard: Shard[S], why: ShardLost) -> None:
         """Forget what is in memory; if the group still says that the shard is ours, fence and recover
         anew."""
         partition = shard.partition
-        log.warning("shard lost; it is opened again if it is still ours", cause=str(why))
-        self._gone(shard, why.outcome)
-        await shard.close()
         try:
+            await shard.close()
             self._count_reopens(why)
             await self._await_membership(partition, shard.checkpoints.position or 0)
             await self._open([partition], lambda: None)
@@ -282,16 +282,3 @@ async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     for result in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
-
-
-def _outside(names: ShardNames, position: int, start: int, end: int) -> str:
-    said = f"{names}: the changelog says to go on at offset {position}, but the log "
-    if position < start:
-        return said + (
-            f"begins at {start}: {start - position} records were deleted unread. Restore them, or rebuild "
-            "from all that is kept into a new namespace (docs/operations.md); raise the topic's retention.ms"
-        )
-    return said + (
-        f"ends at {end}: the topic was emptied or made anew. Restore it, or rebuild into a new namespace "
-        "(docs/operations.md)"
-    )

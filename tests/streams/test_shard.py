@@ -19,7 +19,7 @@ class Held:
     def __init__(self) -> None:
         self.let_go: list[str] = []
         self.store: Any = SimpleNamespace(close=lambda: self.let_go.append("store"))
-        self.checkpoints: Any = SimpleNamespace(run=self._run, close=self._close)
+        self.checkpoints: Any = SimpleNamespace(run=self._run, give_up=lambda: None, close=self._close)
 
     async def _run(self) -> None:
         await asyncio.Event().wait()
