@@ -102,7 +102,10 @@ class SliceSize:
 
 @dataclass(slots=True)
 class Emission:
-    """The due queue and the loop that empties it. `active_ms`: who did nothing for longer gets no feed."""
+    """The due queue and the loop that empties it. `active_ms`: who did nothing for longer gets no feed.
+
+    `dropped`: partitions whose due users were not ranked because the shard was not at work; it may come back.
+    """
 
     users: UserShards
     catalogue: Catalogue
@@ -113,6 +116,7 @@ class Emission:
     due: DueQueue[bytes]
     size: SliceSize
     active_ms: int
+    dropped: set[int] = field(default_factory=set)
     _record_ms: dict[bytes, int] = field(default_factory=dict)
     _spent_s: float = 0.0
 
@@ -177,7 +181,7 @@ class Emission:
             parts = self._by_shard(popped)
             acts = (self._record_ms.pop(due.user, None) for due in popped)
             record_ms = [at_ms for at_ms in acts if at_ms is not None]
-            if parts:  # a shard that has gone: its next owner looks after its users
+            if parts:
                 await self.delivery.put(await self._rank(parts, self.as_of_ms(), record_ms))
             await asyncio.sleep(self._pause_s(own))
 
@@ -196,7 +200,13 @@ class Emission:
             partition = int.from_bytes(due.user[:PARTITION_BYTES], "big")
             found.setdefault(partition, []).append(due.user[PARTITION_BYTES:])
         shards = self.users.shards
-        return [(shards[p], users) for p, users in found.items() if p in shards and not shards[p].closed]
+        self.dropped |= found.keys() - shards.keys()
+        return self._at_work([(shards[p], users) for p, users in found.items() if p in shards])
+
+    def _at_work(self, parts: Parts) -> Parts:
+        """Without those that have gone. Another owner looks after their users, or upkeep when they return."""
+        self.dropped |= {shard.partition for shard, _ in parts if shard.closed}
+        return [(shard, users) for shard, users in parts if not shard.closed]
 
     async def emit(self, shard: Shard[UserShard], users: list[bytes], as_of_ms: int) -> int:
         """As `emit_all`, for users of one shard."""
@@ -236,7 +246,7 @@ class Emission:
         Where memory is full, what pins it is committed and flushed first.
         """
         while True:
-            parts = [(shard, users) for shard, users in parts if not shard.closed]
+            parts = self._at_work(parts)
             for shard, users in parts:
                 try:
                     self._make_resident(shard, users)

@@ -29,8 +29,8 @@ log = logger(__name__)
 
 @dataclass(slots=True)
 class Upkeep:
-    """Compares what Redis holds with what the rows say, once per shard opened (when it has caught up) and per
-    Redis lost.
+    """Compares what Redis holds with what the rows say, once per shard opened (when it has caught up), per
+    Redis lost, and per shard that came back when due users had been dropped.
 
     `stale_ms`: a feed older than this is stale.
     """
@@ -61,8 +61,11 @@ class Upkeep:
             log.debug("Redis is not there", why=str(error))
 
     async def _look_after(self, shard: Shard[UserShard]) -> None:
+        if shard.partition in self.emission.dropped:
+            self._censused.discard(shard)
         try:
             if shard not in self._censused and shard.lag <= CAUGHT_UP_RECORDS:
+                self.emission.dropped.discard(shard.partition)  # before it: more may be dropped meanwhile
                 await self._census(shard)
                 self._censused.add(shard)
         except RedisUnavailableError as error:

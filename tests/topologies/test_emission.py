@@ -396,6 +396,33 @@ def test_a_shard_is_compared_once_but_another_one_in_its_place_again() -> None:
     assert redis.asked == 2 * first
 
 
+def test_a_shard_that_comes_back_is_compared_again_when_due_users_were_dropped_meanwhile() -> None:
+    """A rebalance takes it away and gives it back with all its rows; who was due then was not ranked."""
+    redis = Redis()
+    one, upkeep = keeper(redis)
+    shard = one.users.shards[0]
+    run(upkeep._look_after(shard))
+    wanted = due(one)
+    assert wanted
+    one.emission.mark(0, [key[PARTITION_BYTES:] for key in wanted], Reason.MISSING, [0] * len(wanted))
+    del one.users.shards[0]
+    one.emission.due._filled_ms = None
+
+    async def rank() -> None:
+        ranking = asyncio.ensure_future(one.emission._rank_due())
+        while len(one.emission.due):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        ranking.cancel()
+
+    asyncio.run(rank())
+    one.users.shards[0] = shard
+    run(upkeep._look_after(shard))
+    assert due(one).keys() == wanted.keys()
+    asked = redis.asked
+    run(upkeep._look_after(shard))
+    assert redis.asked == asked, "once is enough"
+
+
 def test_a_shard_that_is_behind_is_not_compared_yet() -> None:
     redis = Redis()
     one, upkeep = keeper(redis)
