@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from feedrank.shadow import demand, readers, standing, who
+from feedrank.shadow import demand, demand_no_replay, readers, standing, who
 from streams.route_board import RouteBoard, promoted
 from streams.settings import Settings
+from topologies.replay.job_log import KafkaJobLog
 
 LAG_RECORDS_MAX = 1_000
 SMALLER_SHARE_MAX = 0.01
@@ -32,6 +33,7 @@ def promote(
     with RouteBoard(settings.redis, settings.worker.namespace) as board:
         now = board.read()
         shadow, live = (standing(settings, board, name) for name in (namespace, now.default))
+        demand_no_replay(KafkaJobLog(settings.kafka), namespace)
         demand(shadow, live, lag_max, smaller_max)
         before, after = board.change(
             partial(promoted, namespace=namespace, at_ms=time.time_ns() // 1_000_000, by=who())

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from feedrank.promote_command import LAG_RECORDS_MAX, LagMax
-from feedrank.shadow import demand, readers, standing, who
+from feedrank.shadow import demand, demand_no_replay, readers, standing, who
 from streams.route_board import RouteBoard
 from streams.route_board import canary as with_canary
 from streams.settings import Settings
+from topologies.replay.job_log import KafkaJobLog
 from wire.route import Change, Split
 
 app = typer.Typer(help="Show which namespace is read; send a share of the users to another.")
@@ -42,6 +43,7 @@ def canary(
     with RouteBoard(settings.redis, settings.worker.namespace) as board:
         if share:
             shadow = standing(settings, board, namespace)
+            demand_no_replay(KafkaJobLog(settings.kafka), namespace)
             demand(shadow, shadow, lag_max, 0.0)
         split = Split(namespace, share, salt)
         before, after = board.change(

@@ -10,6 +10,9 @@ from streams.errors import ExitCode, OperatorError
 from streams.route_board import RouteBoard
 from streams.settings import Settings
 from streams.topics_admin import TopicsAdmin
+from topologies.replay.custody import now_ms
+from topologies.replay.job import State
+from topologies.replay.job_log import JobLog
 from wire.names import ACTIVITIES, Namespace
 from wire.route import Route
 
@@ -59,6 +62,23 @@ def demand(shadow: Standing, live: Standing, lag_max: int, smaller_max: float) -
     else:
         return
     raise OperatorError(f"{why}. Readers stay where they are; {todo}", ExitCode.NOT_READY)
+
+
+def demand_no_replay(log: JobLog, namespace: str) -> None:
+    """Raises OperatorError (NOT_READY) while the newest replay into a namespace is not at its end."""
+    jobs = [job for job in log.jobs().values() if job.namespace == namespace]
+    if not jobs or jobs[-1].over:
+        return
+    job = jobs[-1]
+    if job.state is State.RUNNING and job.lease_until_ms >= now_ms():
+        todo = f"wait until `feedrank jobs show {job.id}` says that it is finished"
+    else:
+        todo = f"let it go on with `feedrank jobs resume {job.id}`"
+    raise OperatorError(
+        f"the replay into {namespace} is {job.state}, so that its feeds are not whole. Readers stay where "
+        f"they are; {todo}, or give it up with `feedrank jobs cancel {job.id}`",
+        ExitCode.NOT_READY,
+    )
 
 
 def who() -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from feedrank.shadow import Standing, demand
+from feedrank.shadow import Standing, demand, demand_no_replay
 from streams.errors import ExitCode, OperatorError
+from topologies.replay.custody import move, now_ms, submit
+from topologies.replay.job import LEASE_MS, State
+from topologies.replay.job_log import FileJobLog
 
 LIVE = Standing("live", (), 0, 1_000)
 
@@ -27,3 +32,22 @@ def test_a_namespace_that_would_lose_something_is_refused(shadow: Standing, says
 
 def test_within_the_tolerances_it_is_ready() -> None:
     demand(Standing("next", (), 100, 990), LIVE, lag_max=100, smaller_max=0.01)
+
+
+def test_a_namespace_is_refused_until_its_replay_is_at_its_end(tmp_path: Path) -> None:
+    log = FileJobLog(tmp_path)
+    demand_no_replay(log, "next")  # there never was one
+    submit(log, "r0", "other", tmp_path)
+    demand_no_replay(log, "next")
+    job = submit(log, "r1", "next", tmp_path)
+    with pytest.raises(OperatorError, match=r"is submitted.*jobs resume r1.*jobs cancel r1"):
+        demand_no_replay(log, "next")
+    job = move(log, job, State.RUNNING, lease_until_ms=now_ms() + LEASE_MS)
+    with pytest.raises(OperatorError, match=r"is running.*wait until `feedrank jobs show r1`") as refused:
+        demand_no_replay(log, "next")
+    assert refused.value.exit_code == ExitCode.NOT_READY
+    job = move(log, job, State.RUNNING, lease_until_ms=now_ms() - 1)  # its process died
+    with pytest.raises(OperatorError, match=r"is running.*jobs resume r1"):
+        demand_no_replay(log, "next")
+    move(log, job, State.FINISHED)
+    demand_no_replay(log, "next")
