@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fastavro.read import SchemaResolutionError
 
 from feedrank.load import jsonl
 from feedrank.load.events import ActivityEvent, ItemEvent, RawEvent, Tally
@@ -91,6 +92,12 @@ class _readable:  # noqa: N801
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        if isinstance(error, SchemaResolutionError):
+            raise OperatorError(
+                f"{self._path}: its schema does not resolve to the one of docs/wire.md ({str(error)[:200]}); write "
+                "its fields with the types that stand there",
+                ExitCode.BAD_INPUT,
+            ) from error
         if isinstance(error, (OSError, EOFError, ValueError, pa.ArrowException, StopIteration)):
             raise OperatorError(
                 f"{self._path} is damaged or cut off: {error or type(error).__name__}; fetch it again. "
@@ -112,14 +119,32 @@ def _of_lines(path: Path, tally: Tally, value_format: Format) -> Iterator[Record
 
 
 def _of_avro(path: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows of an Avro container, resolved to the bundled schema by Avro's rules."""
+    """Rows of an Avro container, resolved to the bundled schema by Avro's rules.
+
+    Raises OperatorError (bad input) for a schema that is neither an activity's nor an item's.
+    """
     with _readable(path), path.open("rb") as file:
-        names = {field["name"] for field in fastavro.reader(file).writer_schema["fields"]}
-    kind: Literal["activity", "item"] = "activity" if {"actor", "verb"} <= names else "item"
-    schema = fastavro.parse_schema(json.loads(reader_text(kind)))
+        written = {field["name"] for field in fastavro.reader(file).writer_schema["fields"]}
+    kinds: tuple[Literal["activity", "item"], ...] = ("activity", "item")
+    found = [kind for kind in kinds if _lacking(kind, written) == []]
+    if not found:
+        lacking = ", ".join(_lacking("activity", written))
+        raise OperatorError(
+            f"{path} has no fields of an activity (it lacks {lacking}) and none of an item; name them as "
+            "docs/wire.md does",
+            ExitCode.BAD_INPUT,
+        )
+    schema = fastavro.parse_schema(json.loads(reader_text(found[0])))
     with path.open("rb") as file:
         rows = _guarded(path, lambda: fastavro.reader(file, reader_schema=schema))
         yield from rows
+
+
+def _lacking(kind: Literal["activity", "item"], written: Set[str]) -> list[str]:
+    """Required fields of a kind that a writer's schema has under none of their names."""
+    fields = json.loads(reader_text(kind))["fields"]
+    required = [field for field in fields if "default" not in field]
+    return [one["name"] for one in required if written.isdisjoint({one["name"], *one.get("aliases", ())})]
 
 
 def _of_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
