@@ -78,6 +78,7 @@ class Queries:
             nobody,
             nobody,
             nobody,
+            *(np.full(len(at), -1), np.zeros(len(at), np.int64), np.zeros(len(at), np.int64)),
             {"source": name},
         )
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from feedrank.dataset.table import load
+from feedrank.evaluation import slates
 from feedrank.evaluation.measure import AnyScorer, compare, scored
 from feedrank.evaluation.offline import answers
 from feedrank.evaluation.page import html
@@ -55,6 +56,7 @@ def evaluate(
         scores = scored(scorer, rows.features)[0]
         # a score is the policy's value of what is predicted: in the units of `value`
         off_policy[name] = answers(rows, split, scores, scores / float(1 << 24))
+        off_policy[name] += slates.answers(rows, split, chosen, scores, scores / float(1 << 24))
     about = {"data": data.name, "split": split, "k": k, "policy": chosen.version, "seed": seed}
     page = document(found, off_policy, about)
     if html_file is not None:

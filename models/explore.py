@@ -1,8 +1,8 @@
 """Exploration (10): uniform slots, whose outcome can be evaluated later.
 
 Each slot explores with probability e; its item is drawn uniformly from all that may be shown, so that every
-item has the propensity 1 / |pool| there. The other slots hold the ranking without the drawn items. (A
-Plackett-Luce tail, sampled slot by slot, has its place here too, after the uniform slots.)
+item has the propensity 1 / |pool| there. The other slots hold the ranking without the drawn items. In some
+feeds slates that are drawn slot by slot take their place: models.slates.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ _HALF = np.uint64(32)
 @dataclass(frozen=True, slots=True)
 class Slots:
     """What is emitted: `place` int64[U, L] of candidates, the first `count` int64[U] of each row; `explored`
-    bool[U, L]; `propensity` float64[U, L], nan where a slot did not explore."""
+    bool[U, L]; `propensity` float64[U, L], nan where a slot did not explore; `pool` int64[U]: how many may be
+    shown; `slate` int64[U, 2]: how many slots at the top were drawn one by one, and from how many."""
 
     place: I64
     count: I64
     explored: Bools
     propensity: F64
+    pool: I64
+    slate: I64
 
 
 def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -> Slots:
@@ -51,7 +54,7 @@ def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -
         explored = (decides < np.uint64(round(share * (1 << 32)))) & (np.arange(length) < count[:, None])
     user, slot = np.nonzero(explored)
     if not len(user):
-        return Slots(best[:, :length], count, explored, propensity)
+        return Slots(best[:, :length], count, explored, propensity, pool, np.zeros((len(pool), 2), np.int64))
     drawn = _draw(user.tolist(), draws[user, slot].tolist(), pool.tolist())
     drawn_place = np.flatnonzero(alive)[np.cumsum(pool)[user] - pool[user] + drawn] - user * alive.shape[1]
     free = np.ones(alive.shape, np.bool_)
@@ -65,7 +68,7 @@ def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -
     place = np.take_along_axis(ranked, np.maximum(np.arange(length) - before, 0), axis=1)
     place[user, slot] = drawn_place
     propensity[user, slot] = 1.0 / pool[user]
-    return Slots(place, count, explored, propensity)
+    return Slots(place, count, explored, propensity, pool, np.zeros((len(pool), 2), np.int64))
 
 
 def _hashes(seeds: U64, length: int) -> tuple[U64, U64]:

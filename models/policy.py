@@ -19,6 +19,7 @@ from models.candidates import SOURCE_NAMES, CandidateLimits, SourceLimit
 from models.features import FEATURE_NAMES
 from models.model_choice import ModelChoice, model_choice
 from models.policy_source import PolicyError, Section, read
+from models.slate_rule import SlateRule, slate_rule
 from models.tables import GRID
 from models.verbs import GraphAct, Role, Verb, VerbTable
 
@@ -82,11 +83,12 @@ class Fallbacks:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """`rules`: names out of RULE_NAMES in the order of RULE_NAMES. `explore_share`: P(a slot explores)."""
+    """`rules`: names out of RULE_NAMES, in its order. `explore_share`: P(a slot explores)."""
 
     name: str
     rules: tuple[str, ...]
     explore_share: float
+    slate: SlateRule = field(default_factory=SlateRule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,8 @@ def _surfaces(section: Section) -> Mapping[str, Surface]:
             raise one.error(
                 "rules", "are in another order; rules apply in the order " + ", ".join(RULE_NAMES)
             )
-        surfaces[name] = Surface(name, rules, one.number("explore_share", 0, 0.5, 0.0))
+        slate = slate_rule(one.section("slate"), name)
+        surfaces[name] = Surface(name, rules, one.number("explore_share", 0, 0.5, 0.0), slate)
         one.close()
     ranked = [r for r in surfaces["following"].rules if r in CHANGES]
     if ranked:

@@ -32,9 +32,10 @@ class RankedFeed:
     `items` int64[k]: slots in the index at the time of ranking; `item_fp` uint64[k]. `scores` float64[k]:
     whole millionths (`following`: creation in seconds). `sources` uint16[k]: masks by SOURCE_NAMES; `source`
     int64[k]: the first one. `reason` int64[k]: codes, see `why`. `explored` bool[k]; `propensity` float64[k],
-    nan where not explored. `changed` uint8[k]: bit i, CHANGES[i] lowered the score. `dropped`: candidates by
-    rule; `candidates`: by source; `failed`: sources that raised. `features` int32[F, m]: of the entries
-    `featured` int64[m]; None for most feeds.
+    nan where not explored; `slate`: so many entries at the top were drawn as a slate, each given those
+    before, and from how many (0, 0: none; explored ones are uniform). `changed` uint8[k]: bit i, CHANGES[i]
+    lowered the score. `dropped`: candidates by rule; `candidates`: by source; `failed`: sources that raised.
+    `features` int32[F, m]: of the entries `featured` int64[m]; None for most feeds.
     """
 
     user: bytes
@@ -61,6 +62,7 @@ class RankedFeed:
     explainer: Explainer = field(repr=False)
     features: NDArray[np.int32] | None = None
     featured: I64 | None = None
+    slate: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -23,8 +23,11 @@ from models.item_index import ItemIndex
 from models.order import order, places
 from models.policy import Policy
 from models.ranked_feed import Emitted, RankedFeed
-from models.rules import Ruled, apply_rules
+from models.rules import AUTHOR_DIVERSITY, Ruled, apply_rules, falling
 from models.score import SCORE_BITS, RateLift, Scorer
+from models.slate_rule import SLOTS_MAX
+from models.slates import Scored, draw_slates
+from models.tables import GRID
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -93,7 +96,11 @@ class Ranker:
         score = self.scorer.score(features)
         ruled = apply_rules(scene, self.policy, self.policy.surfaces[surface].rules, score)
         best = places(order(ruled.score, scene.tie, ruled.alive))
-        emitted = Emitted(scene, self._slots(query, surface, ruled, best))
+        slots = self._slots(query, surface, ruled, best)
+        slots = draw_slates(
+            slots, best, query.seeds, self.policy.surfaces[surface].slate, self._scored(scene, surface, ruled)
+        )
+        emitted = Emitted(scene, slots)
         scores = rounded(emitted.of(ruled.score))
         told = features.some(self.explainer.rows, emitted.flat)
         reasons = self.explainer.codes(
@@ -116,6 +123,11 @@ class Ranker:
     def _slots(self, query: Query, surface: str, ruled: Ruled, best: I64) -> Slots:
         share = self.policy.surfaces[surface].explore_share
         return fill_slots(best, ruled.alive, query.seeds, share, self.policy.feed.length)
+
+    def _scored(self, scene: Scene, surface: str, ruled: Ruled) -> Scored:
+        rules, diverse = self.policy.rules, AUTHOR_DIVERSITY in self.policy.surfaces[surface].rules
+        decay = rules.author_diversity_decay if diverse else GRID
+        return Scored(ruled.undiverse, scene.author, falling(decay, rules.author_diversity_floor, SLOTS_MAX))
 
     def _feeds(self, ranked: Ranked) -> list[RankedFeed]:
         """Cut the slice's entries into feeds."""
@@ -147,6 +159,7 @@ class Ranker:
                 reason=ranked.reasons[part],
                 explored=explored[part],
                 propensity=propensity[part],
+                slate=(int(slots.slate[u, 0]), int(slots.slate[u, 1])),
                 changed=changed[part],
                 dropped=dropped[u],
                 candidates=proposed[u],

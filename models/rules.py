@@ -27,6 +27,7 @@ I64 = NDArray[np.int64]
 
 FATIGUE_TIMES_MAX = 64
 FALLING_CACHED_MAX = 64
+AUTHOR_DIVERSITY = "author_diversity"
 
 
 @dataclass(slots=True)
@@ -186,7 +187,7 @@ class AuthorDiversity:
     order (x-algorithm: Author Diversity Scorer).
     """
 
-    name = "author_diversity"
+    name = AUTHOR_DIVERSITY
 
     def factors(self, field: Field) -> F64:
         scene, rules = field.scene, field.policy.rules
@@ -214,13 +215,15 @@ CHANGES: tuple[Change, ...] = (Fatigue(), OutOfNetwork(), AuthorDiversity())
 class Ruled:
     """`alive` bool[U, C]: what may be shown. `score` float64[U, C] after changes. `dropped`: by rule, how
     many candidates int64[U]. `changed` uint8[U, C]: bit i is set where CHANGES[i] lowered the score. `rule`
-    uint8[U, C]: 1 + the place in `dropped` of the rule that dropped a candidate, 0 where none did."""
+    uint8[U, C]: 1 + the place in `dropped` of the rule that dropped a candidate, 0 where none did.
+    `undiverse` float64[U, C]: the score without author diversity."""
 
     alive: Bools
     score: F64
     dropped: dict[str, I64]
     changed: NDArray[np.uint8]
     rule: NDArray[np.uint8]
+    undiverse: F64
 
 
 def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64) -> Ruled:
@@ -237,12 +240,14 @@ def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64
     counts = np.bincount(cells.reshape(-1), minlength=users * width).reshape(users, width)
     dropped = {drop.name: counts[:, number] for number, drop in enumerate(named, 1)}
     changed = np.zeros(scene.shape, np.uint8)
+    undiverse = field.score
     for bit, change in enumerate(CHANGES):
         if change.name in names:
             factors = change.factors(field)
             field.score = weakened(field.score, factors)
             changed |= (factors != GRID).view(np.uint8) << bit
-    return Ruled(field.alive, field.score, dropped, changed, rule)
+            undiverse = undiverse if change.name == AUTHOR_DIVERSITY else field.score
+    return Ruled(field.alive, field.score, dropped, changed, rule, undiverse)
 
 
 def weakened(score: F64, factor: F64) -> F64:

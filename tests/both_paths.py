@@ -126,5 +126,6 @@ def shown(made: MadeFeed) -> Feed:
         [list(rules) for rules in ranked.rules],
         ranked.explored.tolist(),
         [dict(zip(FEATURE_NAMES, row, strict=True)) for row in features],
+        ranked.propensity[: ranked.slate[0]].tolist(),
     )
     return Feed(head, [entry for chunk in feed.entries.chunks() for entry in orjson.loads(chunk)], log)

@@ -34,6 +34,9 @@ OTHER = {
 }
 """A policy that differs in nearly every number, with some sources and rules off."""
 
+SLATE = "slate = { share = 0.5, slots = 4, pool = 12, temperature = 0.2 }"
+SLATES = {"explore_share = 0.02": f"explore_share = 0.1\n{SLATE}"}
+
 
 def test_the_oracle_knows_nothing_of_the_fast_path() -> None:
     imported = set()
@@ -76,6 +79,15 @@ def test_few_users_with_long_histories() -> None:
     assert expected.differences() == []
     users = [user for shard in expected.world.shards for user in shard.users.values()]
     assert max(user.shown for user in users) > 512
+
+
+def test_slates_drawn_slot_by_slot() -> None:
+    expected = Expected(Stream(4, Size(activities=2_000, users=24)), edited(LOGGED, SLATES))
+    assert expected.differences() == []
+    drawn = [feed.log.chances for (_, surface), feed in expected.feeds.items() if surface == "for_you"]
+    assert 4 <= sum(map(bool, drawn)) <= len(drawn) - 4
+    assert {len(chances) for chances in drawn if chances} == {4}
+    assert len({round(chance, 6) for chances in drawn for chance in chances}) > 20
 
 
 def test_another_policy() -> None:

@@ -69,6 +69,8 @@ class MadeFeed:
             "candidates": ranked.candidates,
             "failed": sorted(ranked.failed),
         }
+        if ranked.slate[0]:
+            record["slate"] = ranked.slate
         if ranked.features is not None and ranked.featured is not None:
             record["featured"] = ranked.featured
             record["features"] = ranked.features.astype(np.int64)

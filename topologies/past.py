@@ -40,7 +40,9 @@ class ItemChange:
 @dataclass(frozen=True, slots=True)
 class Served:
     """One record of the served log. Arrays by entry: `fps` uint64[n], `scores` float64[n]; `propensity`
-    float64[n], nan where not drawn; `logged` int32[F, k]: features of the entries `featured` int64[k]."""
+    float64[n], nan where not drawn; `slate`: so many entries at the top were drawn one after the other, and
+    from how many (0, 0: drawn ones are uniform); `logged` int32[F, k]: features of the entries `featured`
+    int64[k]."""
 
     user: bytes
     surface: str
@@ -58,13 +60,14 @@ class Served:
     propensity: F64
     featured: I64
     logged: NDArray[np.int32]
+    slate: tuple[int, int] = (0, 0)
 
     @classmethod
     def parse(cls, value: bytes, partition: int) -> Served:
         """Raises ValueError for what is no record of the served log."""
         try:
             return cls._of(orjson.loads(value), partition)
-        except (KeyError, TypeError, IndexError, orjson.JSONDecodeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ValueError(f"no record of the served log ({type(error).__name__}: {error})") from error
 
     @classmethod
@@ -91,6 +94,7 @@ class Served:
             propensity,
             featured,
             logged[:, : len(featured)],
+            _pair(record.get("slate", (0, 0))),
         )
 
     def slate_fps(self, namespace: str) -> Iterator[int]:
@@ -103,6 +107,11 @@ class Served:
     def generation(self) -> int:
         """Grows at every promote and rollback. Raises ValueError for no version."""
         return Version.parse(self.version).generation
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    slots, pool = value
+    return int(slots), int(pool)
 
 
 @dataclass(slots=True)

@@ -181,6 +181,7 @@ class _Rows:
             "eligible": self.rebuilt.eligible[candidate],
             "position": np.where(shown, labelled.position[impression], -1),
             "propensity": self._propensity(candidate, shown),
+            **self._places(candidate),
             "sources": self.rebuilt.sources[candidate].astype(np.int32),
             "policy": [slate.served.policy if slate.served else ""] * count,
             "model": [slate.served.model if slate.served else ""] * count,
@@ -191,6 +192,17 @@ class _Rows:
         for name, row in zip(LABELS, self.marks.roles[:, impression], strict=True):
             columns[name] = np.where(shown, row, 0).astype(np.int8)
         return columns
+
+    def _places(self, candidate: I64) -> dict[str, I64]:
+        """Places in the feed as it was made, and how it was drawn, where a served log tells."""
+        served, count = self.rebuilt.slate.served, len(candidate)
+        if served is None:
+            return {"place": np.full(count, -1), "slate_slots": np.zeros(count, np.int64),
+                    "slate_pool": np.zeros(count, np.int64)}  # fmt: skip
+        at = {fp: n for n, fp in enumerate(served.fps.tolist())}
+        place = np.array([at.get(fp, -1) for fp in self.rebuilt.fps[candidate].tolist()], np.int64)
+        slots, pool = (np.full(count, one) for one in served.slate)
+        return {"place": place, "slate_slots": slots, "slate_pool": pool}
 
     def _propensity(self, candidate: I64, shown: NDArray[np.bool_]) -> NDArray[np.float64]:
         served, found = self.rebuilt.slate.served, np.full(len(candidate), np.nan)

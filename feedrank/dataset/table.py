@@ -24,13 +24,14 @@ from models.labels import SPLITS
 from streams.errors import ExitCode, OperatorError
 from streams.model_folder import differences, feature_versions
 
-FORMAT = 1
+FORMAT = 2
 META = b"feedrank"
 PREFIX = "feature."
 ROW_GROUP_ROWS = 50_000
 ORIGINS = ("rebuilt", "logged")
 LABELS = ("weak", "strong", "negative")
 _TEXTS = ("user", "item", "author", "topic")
+_WHOLE = ("slate", "time_ms", "position", "place", "slate_slots", "slate_pool")
 
 _PLAIN: dict[str, Any] = {
     "slate": pa.int64(),
@@ -44,6 +45,9 @@ _PLAIN: dict[str, Any] = {
     "eligible": pa.bool_(),
     "position": pa.int32(),
     "propensity": pa.float64(),
+    "place": pa.int32(),
+    "slate_slots": pa.int32(),
+    "slate_pool": pa.int32(),
     "sources": pa.int32(),
     "policy": pa.string(),
     "model": pa.string(),
@@ -116,7 +120,8 @@ class Writer:
 class DataSet:
     """n rows of a file, in its order.
 
-    `features` int32[F, n]; `labels` int8[3, n] by LABELS; `slate`, `time_ms`, `position` int64[n]; `value`,
+    `features` int32[F, n]; `labels` int8[3, n] by LABELS; `slate`, `time_ms`, `position`, `place` (in the
+    feed as it was made; -1: not there), `slate_slots`, `slate_pool` (of a drawn slate; 0) int64[n]; `value`,
     `propensity` float64[n] (nan: not drawn); `shown`, `eligible` (no rule drops it) bool[n]; `split` int8[n]
     (places in SPLITS); `user`, `item`, `author`, `topic` (the first; "" = none): object[n] of str. `meta`:
     what the file says of itself.
@@ -137,6 +142,9 @@ class DataSet:
     item: NDArray[Any]
     author: NDArray[Any]
     topic: NDArray[Any]
+    place: NDArray[np.int64]
+    slate_slots: NDArray[np.int64]
+    slate_pool: NDArray[np.int64]
     meta: dict[str, Any]
 
     def __len__(self) -> int:
@@ -144,7 +152,7 @@ class DataSet:
 
     def where(self, chosen: NDArray[np.bool_]) -> DataSet:
         """Some rows."""
-        n = ("slate", "time_ms", "position", "value", "propensity", "shown", "eligible", "split")
+        n = (*_WHOLE, "value", "propensity", "shown", "eligible", "split")
         parts = {name: getattr(self, name)[chosen] for name in (*n, *_TEXTS)}
         return DataSet(self.path, self.features[:, chosen], self.labels[:, chosen], meta=self.meta, **parts)
 
@@ -186,7 +194,7 @@ def load(path: Path) -> DataSet:
         path,
         planes,
         np.stack([table.column(name).to_numpy() for name in LABELS]).astype(np.int8).reshape(3, n),
-        **numbers(np.int64, "slate", "time_ms", "position"),
+        **numbers(np.int64, *_WHOLE),
         **numbers(np.float64, "value", "propensity"),
         shown=table.column("shown").to_numpy(zero_copy_only=False),
         eligible=table.column("eligible").to_numpy(zero_copy_only=False),

@@ -44,7 +44,8 @@ def answers(data: DataSet, split: str, scores: F64, expected: F64) -> list[Answe
     hold the candidates that were not shown (`feedrank dataset --candidates`): what else could be drawn.
     Slots whose pool is not all there (1 / propensity) are left out.
     """
-    drawn = np.isfinite(data.propensity) & data.shown & (data.split == SPLITS.index(split))
+    uniform = np.isfinite(data.propensity) & (data.slate_slots == 0)
+    drawn = uniform & data.shown & (data.split == SPLITS.index(split))
     if not drawn.any():
         return [Answer(name, None, _NOTHING_DRAWN) for name in ("IPS", "SNIPS", "DR")]
     if data.shown.all():

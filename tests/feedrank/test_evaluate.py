@@ -65,8 +65,9 @@ def test_every_metric_of_the_design_is_there(page: dict[str, Any]) -> None:
 
 def test_without_exploration_off_policy_estimates_are_refused(page: dict[str, Any]) -> None:
     for some in page["off_policy"].values():
-        assert [one["estimator"] for one in some] == ["IPS", "SNIPS", "DR"]
-        assert all("no shown row has a propensity" in one["refused"] for one in some)
+        assert [one["estimator"] for one in some] == ["IPS", "SNIPS", "DR", "RIPS", "cascade-DR"]
+        assert all("no shown row has a propensity" in one["refused"] for one in some[:3])
+        assert all("no slate was drawn" in one["refused"] for one in some[3:])
 
 
 class Checked(HTMLParser):
@@ -136,6 +137,9 @@ def drawn(path: Path, slates: int = 1_200, pool: int = 8, missing: int = 0, seed
         "eligible": np.ones(rows, bool),
         "position": np.where(flat, 3, -1),
         "propensity": np.where(flat, 1 / (pool + missing), np.nan),
+        "place": np.full(flat.size, -1),
+        "slate_slots": np.zeros(flat.size, np.int64),
+        "slate_pool": np.zeros(flat.size, np.int64),
         "sources": np.ones(rows, np.int32),
         "policy": [""] * rows,
         "model": [""] * rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.oracle.candidates import SOURCES, Candidate, Query, draw_seed
@@ -13,7 +13,7 @@ from tests.oracle.items import Items
 from tests.oracle.numbers import partition_of
 from tests.oracle.policy import STRONG, WEAK, Policy
 from tests.oracle.records import Activity, Item
-from tests.oracle.rules import Ranked, Rules, explored
+from tests.oracle.rules import Ranked, Rules, explored, slate
 from tests.oracle.score import score_of
 from tests.oracle.tastes import Reader
 from tests.oracle.users import User, Users
@@ -34,6 +34,8 @@ class Log:
     changed: list[list[str]]
     explored: list[bool]
     features: list[Features]
+    chances: list[float] = field(default_factory=list)
+    """Of the slots of a drawn slate, where the feed begins with one."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,20 @@ class Settled:
         ]
         rules = Rules(reader, policy, "for_you")
         ranked = rules.apply(ranked)
-        best = sorted(ranked, key=lambda r: r.order)
+        whole = sorted(ranked, key=lambda r: r.order)
+        best = list(whole)
         draws = explored(ranked, best, query.seed, policy.explore_share["for_you"], policy.length)
+        chances = slate(whole, draws, len(ranked), query.seed, policy, "author_diversity" in rules.names)
+        if chances:
+            best = whole[: len(draws)]
         told = [features[one.place] for one in best]
         entries = [
             self._entry(one.candidate, _millionths(one.score), self._why(one.candidate, draw, values))
             for one, draw, values in zip(best, draws, told, strict=True)
         ]
-        return entries, _log(candidates, rules, best, draws, told)
+        log = _log(candidates, rules, best, draws, told)
+        log.chances = chances
+        return entries, log
 
     def _by_time(self, query: Query) -> tuple[list[dict[str, Any]], Log]:
         candidates, reader = query.following(), Reader(query, self.as_of_ms)

@@ -62,6 +62,10 @@ class Policy:
         self.explore_share = {
             name: Fraction(s.get("explore_share", 0.0)) for name, s in document["surfaces"].items()
         }
+        slate = document["surfaces"]["for_you"].get("slate", {})
+        self.slate_share = Fraction(slate.get("share", 0.0))
+        self.slate_slots, self.slate_pool = slate.get("slots", 3), slate.get("pool", 20)
+        self.slate_temperature = max(grid(slate.get("temperature", 0.1)), 1)
         numbers = document.get("rules", {})
         self.seen_times_max: int = numbers.get("seen_times_max", 3)
         self.fatigue = grid(numbers.get("fatigue_factor", 0.7))

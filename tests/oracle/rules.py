@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tests.oracle.candidates import Candidate
-from tests.oracle.numbers import GRID, MASK32, MASK48, fp48, splitmix64
+from tests.oracle.numbers import GRID, MASK32, MASK48, exp2_fixed, fp48, splitmix64
 from tests.oracle.policy import NEGATIVE, Policy
 from tests.oracle.score import SCORE_MAX
 from tests.oracle.tastes import Reader
@@ -16,6 +16,7 @@ DROPS = ("own", "future", "too_old", "hidden", "seen", "blocked", "muted", "keyw
 CHANGES = ("fatigue", "out_of_network", "author_diversity")
 FATIGUE_TIMES_MAX = 64
 EXPLORE_STREAM = 0x6578706C6F7265
+SLATE_STREAM = 0x736C61746573
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Ranked:
     place: int
     score: int
     changed: list[str] = field(default_factory=list)
+    undiverse: int = 0
+    """The score before author diversity."""
 
     @property
     def order(self) -> tuple[int, int, int]:
@@ -49,6 +52,9 @@ class Rules:
                 ranked = self._left_by(name, ranked)
                 self.dropped[name] = before - len(ranked)
         for name in CHANGES:
+            if name == "author_diversity":
+                for one in ranked:
+                    one.undiverse = one.score
             if name in self.names:
                 factors = self._factors(name, ranked)
                 for one, factor in zip(ranked, factors, strict=True):
@@ -123,6 +129,37 @@ def explored(ranked: list[Ranked], best: list[Ranked], seed: int, share: Fractio
     rest = (one for one in list(best) if one.place not in taken)
     best[:] = [drawn[slot] if slot in drawn else next(rest) for slot in range(count)]
     return [slot in drawn for slot in range(count)]
+
+
+def slate(
+    best: list[Ranked], explores: list[bool], pool: int, seed: int, policy: Policy, diverse: bool
+) -> list[float]:
+    """Where the feed begins with a drawn slate, put it into `best` (the whole ranking) and `explores`; the
+    chances of its slots, each given those before."""
+    stream, chances = splitmix64(seed ^ SLATE_STREAM), list[float]()
+    if stream >> 32 >= round(policy.slate_share * (1 << 32)):
+        return []
+    left, taken = list(best[: min(policy.slate_pool, pool)]), list[Ranked]()
+    for slot in range(min(policy.slate_slots, len(explores))):
+        weights = _slate_weights(left, taken, policy, diverse)
+        number = (splitmix64((stream + slot + 1) % (1 << 64)) >> 32) * sum(weights) >> 32
+        at = next(k for k in range(len(left)) if sum(weights[: k + 1]) > number)
+        chances.append(weights[at] / sum(weights))
+        taken.append(left.pop(at))
+    best[:] = taken + [one for one in best if one not in taken]
+    explores[:] = [slot < len(taken) for slot in range(len(explores))]
+    return chances
+
+
+def _slate_weights(left: list[Ranked], taken: list[Ranked], policy: Policy, diverse: bool) -> list[int]:
+    scores = []
+    for one in left:
+        k = sum(other.candidate.item.author48 == one.candidate.item.author48 for other in taken)
+        factor = _fallen(policy.diversity_decay, policy.diversity_floor, k) if diverse else GRID
+        scores.append(_weakened(one.undiverse, factor))
+    unit = max(policy.slate_temperature * abs(max(scores)) // GRID, 1)
+    behind = [(max(scores) - score) * GRID // unit for score in scores]
+    return [max(exp2_fixed(12 * GRID - min(one, 64 * GRID)), 1) for one in behind]
 
 
 def _words(title: str) -> set[int]:
