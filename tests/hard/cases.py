@@ -1,0 +1,216 @@
+"""The cases: each drives the scene's worker and says what was seen; what did not hold is in `wrong`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import redis
+
+from benchmarks.worker import Scrape, quantile
+from serving.reader import FeedReader
+from tests.hard.load import Act
+from tests.hard.scene import PARTITIONS, Scene
+from tests.waiting import until
+
+FRESHNESS = "event_to_redis_seconds"
+CROWD_WATCHED = [f"c-{n}" for n in range(0, 2_000, 10)]
+FAVOURITE = "favourite"
+WATCHED = [FAVOURITE, *(f"f-{n}" for n in range(0, 1_000, 20)), *(f"b-{n}" for n in range(0, 1_000, 50))]
+GROWTH_MAX = 1.2
+"""Memory at the end of the crowd beside memory when the arena had just become full."""
+LIGHT_PER_S, LIGHT_S = 40, 4
+IDLE_S = 0.5
+
+
+def crowd(scene: Scene, users: int) -> Iterator[str]:
+    """So many distinct users follow one author through one worker whose arena holds a fraction of them; rows
+    come back right after eviction; the author posts."""
+    full = scene.arena_rows * PARTITIONS
+    assert users > 2 * full, "the arena has to be full for most of it"
+    began, cpu, sizes = time.monotonic(), scene.cpu_s(), []
+    for first in range(0, users, full):
+        scene.load.send((f"c-{n}", "follow", "star") for n in range(first, min(first + full, users)))
+        scene.drain()
+        sizes.append(scene.resident_mb())
+    seconds, cpu = time.monotonic() - began, scene.cpu_s() - cpu
+    scene.demand(max(sizes[2:]) <= sizes[1] * GROWTH_MAX, f"memory grows: {sizes}")
+    yield (
+        f"crowd: {users:,} users in {seconds:.0f} s ({cpu / users * 1e6:.1f} us of CPU each), rows for "
+        f"{full:,} in memory: {sizes[1]:.0f} MB with the arena full, {sizes[-1]:.0f} MB at the end, "
+        f"{max(sizes):.0f} MB at most"
+    )
+    scene.load.send((user, "like", scene.item()) for user in CROWD_WATCHED for _ in range(5))
+    scene.drain()
+    yield from _star_posts(scene, users)
+
+
+def _star_posts(scene: Scene, users: int) -> Iterator[str]:
+    before = scene.scrape()
+    began = time.monotonic()
+    name = f"star-{users}"
+    scene.post("star", name)
+    until(lambda: scene.scrape().total("items") > before.total("items"), "the item is in the index")
+    fan = CROWD_WATCHED[0]
+    with closing(FeedReader.from_url(scene.job.redis_url, namespace=scene.job.namespace)) as reader:
+
+        def shown() -> bool:
+            scene.load.send([(fan, "visit", "feed")])
+            page = reader.page(fan, surface="following", limit=20, record=False)
+            return any(entry.id == name for entry in page.entries)
+
+        until(shown, "a follower who visits sees it")
+    after = scene.scrape()
+    made_due = after.total("due_total", reason="new_item") - before.total("due_total", reason="new_item")
+    yield (
+        f"author with {users:,} followers posts: {made_due:.0f} made due at once, seen by a visitor after "
+        f"{time.monotonic() - began:.1f} s; longest hold of the loop {_hold_ms(before, after):.0f} ms at most"
+    )
+
+
+def favourite(scene: Scene, activities: int) -> Iterator[str]:
+    """The same load without and with one user who does a fifth of it."""
+    found = []
+    for share in (0.0, 0.2):
+        acts = [
+            (
+                FAVOURITE if scene.chance.random() < share else f"f-{scene.chance.randrange(20_000)}",
+                verb,
+                scene.item(),
+            )
+            for verb in scene.chance.choices(("impression", "click", "like"), (80, 15, 5), k=activities)
+        ]
+        before, began, cpu = scene.scrape(), time.monotonic(), scene.cpu_s()
+        scene.load.send(acts)
+        scene.drain()
+        found.append((time.monotonic() - began, scene.cpu_s() - cpu, _hold_ms(before, scene.scrape())))
+    (wall, cpu, hold), (its_wall, its_cpu, its_hold) = found
+    yield (
+        f"one user with 20 % of {activities:,} activities: {its_wall:.1f} s and "
+        f"{its_cpu / activities * 1e6:.1f} us of CPU each, longest hold {its_hold:.0f} ms at most; without "
+        f"such a user {wall:.1f} s, {cpu / activities * 1e6:.1f} us, {hold:.0f} ms"
+    )
+
+
+def burst(scene: Scene, pause_s: float, calibration: int) -> Iterator[str]:
+    """Redis stands still for `pause_s` while in a tenth of that time ten times the sustained rate comes."""
+    _idle(scene)
+    began = time.monotonic()
+    scene.load.send(_clicks(scene, calibration))
+    scene.drain()
+    sustained = calibration / (time.monotonic() - began)
+    calm, before_mb = _light(scene), scene.resident_mb()
+    peak = _Peak(scene)
+    peak.start()
+    began, start = time.monotonic(), scene.scrape()
+    os.kill(scene.redis.pid, signal.SIGSTOP)
+    try:
+        count = scene.load.send(_clicks(scene, int(sustained * pause_s)), per_s=10 * sustained)
+        sent_s = time.monotonic() - began
+        scene.load.send(_visits(int(LIGHT_PER_S * 2)), per_s=LIGHT_PER_S)
+        until(lambda: time.monotonic() - began >= pause_s, "the pause is over")
+    finally:
+        os.kill(scene.redis.pid, signal.SIGCONT)
+    scene.drain()
+    _idle(scene)
+    recovered_s = time.monotonic() - began - pause_s
+    risen = quantile(start, scene.scrape(), FRESHNESS, 0.99)
+    peak.ended.set()
+    peak.join()
+    again = _light(scene)
+    yield (
+        f"Redis away for {pause_s:.0f} s, {count:,} activities within {sent_s:.0f} s of it "
+        f"({count / sent_s / sustained:.1f} times the sustained {sustained:,.0f}/s): memory "
+        f"{before_mb:.0f} MB before, {peak.mb:.0f} MB at most; all feeds written {recovered_s:.1f} s after "
+        f"Redis came back; freshness p99 {calm:.2f} s, then {risen:.1f} s, then {again:.2f} s"
+    )
+    scene.demand(risen > calm, f"the freshness metric did not rise: {calm} and {risen} s")
+    scene.demand(again < max(4 * calm, 1.0), f"freshness did not recover: {calm} s before, {again} s after")
+
+
+def refill(scene: Scene, users: int) -> Iterator[str]:
+    """Redis comes back empty: feeds of all active users are written again."""
+    scene.load.send((f"r-{n}", "like", scene.item()) for n in range(users))
+    scene.drain()
+    until(lambda: _feeds(scene, users) >= users, "everybody has a feed", lambda: _feeds(scene, users))
+    _idle(scene)
+    expected = _feeds(scene, users)
+    applied = scene.scrape().total("activities_total", outcome="applied")
+    scene.redis.kill()
+    began, cpu = time.monotonic(), scene.cpu_s()
+    scene.redis.start()
+    until(lambda: _feeds(scene, expected) >= expected, "everybody again", lambda: _feeds(scene, expected))
+    seconds, cpu = time.monotonic() - began, scene.cpu_s() - cpu
+    replayed = scene.scrape().total("activities_total", outcome="applied") - applied
+    scene.demand(not replayed, f"{replayed} activities were applied again")
+    yield (
+        f"Redis came back empty with {expected:,} active users: all feeds written again after "
+        f"{seconds:.0f} s ({expected / seconds:,.0f} users/s; {cpu:.0f} CPU-s, {expected / cpu:,.0f} "
+        "users/CPU-s), nothing replayed"
+    )
+
+
+def _feeds(scene: Scene, wanted: int) -> int:
+    """How many users have a feed; about, and cheaply, while they cannot be as many as `wanted`."""
+    with redis.Redis.from_url(scene.redis.url) as client:
+        try:
+            keys = int(client.dbsize())  # two surfaces each
+            if keys < 2 * wanted:
+                return keys // 2
+            return int(
+                client.eval(
+                    "return #redis.call('keys', ARGV[1])", 0, f"feed:{scene.job.namespace}:for_you:{{*}}"
+                )
+            )
+        except redis.RedisError:
+            return 0
+
+
+def _clicks(scene: Scene, count: int) -> Iterator[Act]:
+    return ((f"b-{scene.chance.randrange(20_000)}", "impression", scene.item()) for _ in range(count))
+
+
+def _visits(count: int) -> Iterator[Act]:
+    return ((f"b-{n % 500}", "visit", "feed") for n in range(count))
+
+
+def _light(scene: Scene) -> float:
+    """p99 of freshness under a light load, seconds."""
+    before = scene.scrape()
+    scene.load.send(_visits(LIGHT_PER_S * LIGHT_S), per_s=LIGHT_PER_S)
+    scene.drain()
+    _idle(scene)
+    return quantile(before, scene.scrape(), FRESHNESS, 0.99)
+
+
+def _idle(scene: Scene) -> None:
+    """Until nobody is due and no feed is on its way."""
+
+    def nothing_moves() -> bool:
+        before = scene.scrape()
+        time.sleep(IDLE_S)
+        after = scene.scrape()
+        return after.total("due_users") == 0 and after.total("feeds_total") == before.total("feeds_total")
+
+    until(nothing_moves, "nobody is due any more", lambda: scene.scrape().total("feeds_total"))
+
+
+def _hold_ms(before: Scrape, after: Scrape) -> float:
+    """Upper bound of the longest hold of the loop between the two."""
+    return quantile(before, after, "loop_hold_seconds", 1.0) * 1_000
+
+
+class _Peak(threading.Thread):
+    """The largest resident set until `ended`."""
+
+    def __init__(self, scene: Scene) -> None:
+        super().__init__(name="peak", daemon=True)
+        self.mb, self.ended, self._scene = 0.0, threading.Event(), scene
+
+    def run(self) -> None:
+        while not self.ended.wait(0.2):
+            self.mb = max(self.mb, self._scene.resident_mb())
