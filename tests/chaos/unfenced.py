@@ -18,5 +18,5 @@ def _own(names: Namespace, topic: str, partition: int) -> str:
 
 
 if __name__ == "__main__":
-    Namespace.transactional_id = _own  # type: ignore[method-assign]
+    Namespace.transactional_id = _own  # type: ignore[method-assign, assignment]
     main()

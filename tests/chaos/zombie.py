@@ -20,14 +20,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import orjson
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.chaos.__main__ import Report, compare
 from tests.chaos.load import Generator
+from tests.chaos.rolling import POSITION
 from tests.chaos.world import PARTITIONS, Slot, World
 from tests.integration.conftest import drained, lags
-from tests.integration.job import Worker
 from tests.waiting import GUARD_S, until
 
 FROZEN_S = 40.0
@@ -76,19 +77,25 @@ def run(
         report.activities, report.bad, report.pages = generator.sent, generator.bad, 1
         report.wrong += [f"the generator: {line}" for line in generator.failed[:3]]
         compare(world, report, generator)
+    except NeverCaughtError:
+        raise
+    except AssertionError as stuck:
+        report.wrong.append(f"{stuck}; workers ended with {dict(world.restarts)}: {_errors(world)}")
     finally:
         world.close()
     return report
 
 
-def owned(slot: Slot) -> list[int]:
-    """The partitions of activities that the slot's worker has, as it says itself."""
+def _errors(world: World) -> list[str]:
+    """What workers said last before they ended."""
+    lines = [line for worker in world.job.workers for line in worker.log.read_text().splitlines()]
+    return sorted({line[25:300] for line in lines if " error " in line[:34]})[:5]
+
+
+def owned(slot: Slot) -> dict[int, int]:
+    """The partitions of activities that the slot's worker has, and where it stands, as it says itself."""
     assert slot.worker is not None
-    lines = slot.worker.metrics().splitlines()
-    mine = [line for line in lines if line.startswith("feedrank_position_records{")]
-    return [
-        p for p in range(PARTITIONS) if any(f'partition="{p}",topic="feedrank.act' in line for line in mine)
-    ]
+    return {int(p): int(float(at)) for p, at in POSITION.findall(slot.worker.metrics())}
 
 
 def _haunt(world: World, frozen_s: float, report: Report, within: bool) -> None:
@@ -97,7 +104,7 @@ def _haunt(world: World, frozen_s: float, report: Report, within: bool) -> None:
     assert zombie.worker is not None
     assert other.worker is not None
     with _slow(world) if within else nullcontext():
-        partitions = _freeze(world, zombie.worker, owned(zombie), within)
+        partitions = _freeze(world, zombie, within)
     frozen = time.monotonic()
     before = lags(world.job)
     until(lambda: set(owned(other)) == set(range(PARTITIONS)), "the other worker has all partitions")
@@ -106,7 +113,8 @@ def _haunt(world: World, frozen_s: float, report: Report, within: bool) -> None:
         "the other worker goes on where the frozen one was",
     )
     world.supervise(max(0.0, frozen + frozen_s - time.monotonic()))
-    print(f"frozen for {time.monotonic() - frozen:.0f} s; partitions with an open transaction: {partitions}")
+    what = "with an open transaction" if within else "with changes that are not committed"
+    print(f"frozen for {time.monotonic() - frozen:.0f} s, partitions {what}: {partitions}")
     os.kill(zombie.worker.process.pid, signal.SIGCONT)
     report.faults["frozen within a checkpoint" if within else "frozen between two checkpoints"] += 1
     log, seen = zombie.worker.log, len(zombie.worker.log.read_text())
@@ -135,23 +143,30 @@ def _slow(world: World) -> Iterator[None]:
         proxy.delay_s = 0.0
 
 
-def _freeze(world: World, worker: Worker, partitions: list[int], within: bool) -> list[int]:
-    """Stop it again and again until the broker holds an open transaction of it, of which partitions; or none.
-
-    Between two checkpoints of 3 s, with 60 activities a second, it has changed rows in memory.
-    """
-    broker = world.brokers[0].bootstrap
-    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-    places = [TopicPartition(world.names.users_changelog, p) for p in partitions]
+def _freeze(world: World, slot: Slot, within: bool) -> list[int]:
+    """Stop it again and again until the moment was right: the broker holds an open transaction of it, or none
+    at all, but it has applied records beyond the changelog's position. Of which partitions."""
+    assert slot.worker is not None
+    admin = AdminClient({"bootstrap.servers": world.brokers[0].bootstrap, "log_level": 0})
     for _ in range(ATTEMPTS_MAX):
-        os.kill(worker.process.pid, signal.SIGSTOP)
+        applied = owned(slot)
+        os.kill(slot.worker.process.pid, signal.SIGSTOP)
         time.sleep(STILL_OPEN_S)
-        found = _open(admin, places)
-        if bool(found) == within:
-            return found
-        os.kill(worker.process.pid, signal.SIGCONT)
+        opened = _open(admin, [TopicPartition(world.names.users_changelog, p) for p in applied])
+        if within and opened:
+            return opened
+        if not within and not opened:
+            records = world.job.newest(world.names.users_changelog)
+            if ahead := [p for p, at in applied.items() if at > _position(records, p) > 0]:
+                return ahead
+        os.kill(slot.worker.process.pid, signal.SIGCONT)
         time.sleep(0.25)
-    raise NeverCaughtError(f"not once in {ATTEMPTS_MAX} times; see {worker.log}")
+    raise NeverCaughtError(f"not once in {ATTEMPTS_MAX} times; see {slot.worker.log}")
+
+
+def _position(records: dict[bytes, bytes], partition: int) -> int:
+    record = records.get(b"!position/%d" % partition)
+    return orjson.loads(record)["position"] if record else 0
 
 
 def _open(admin: AdminClient, places: list[TopicPartition]) -> list[int]:
@@ -183,10 +198,13 @@ def main() -> int:
     parser.add_argument("--frozen-s", type=float, default=FROZEN_S)
     parser.add_argument("--between", action="store_true", help="frozen between two checkpoints")
     parser.add_argument("--unfenced", action="store_true", help="break the fence: it must be noticed")
+    parser.add_argument("--directory", type=Path, help="where logs stay; none: a temporary one")
     chosen = parser.parse_args()
     module = "tests.chaos.unfenced" if chosen.unfenced else "feedrank.cli"
-    with tempfile.TemporaryDirectory(prefix="feedrank-zombie-") as directory:
-        report = run(Path(directory), chosen.frozen_s, not chosen.between, module)
+    with tempfile.TemporaryDirectory(prefix="feedrank-zombie-") as temporary:
+        directory = chosen.directory or Path(temporary)
+        directory.mkdir(parents=True, exist_ok=True)
+        report = run(directory, chosen.frozen_s, not chosen.between, module)
     print("\n".join(report.lines()))
     return bool(report.wrong)
 
