@@ -1,8 +1,8 @@
 """The zombie by itself: `python -m tests.chaos.zombie [--between] [--frozen-s 40] [--unfenced]`.
 
 A worker is stopped (SIGSTOP) in the middle of a checkpoint: the broker holds an open transaction of it. Or
-`--between` two, with rows changed that it has not committed: no transaction can time out, and the fence alone
-stands between it and the changelog. Another takes its partitions and goes on. Long past session and
+`--between` two, with rows changed that it has not committed: no time-out helps, and the fence alone stands
+between it and the changelog. Another takes its partitions and goes on. Long past session and
 transaction time-out the first is woken up and does what it still had in mind. Then all workers are killed,
 their disks deleted, and one worker rebuilds all from the changelogs alone and applies what comes next. Rows,
 item statistics, settled feeds and dead letters must be those of a worker that read the same topics in peace.
@@ -37,10 +37,13 @@ BEFORE_S, AFTER_S = 15.0, 10.0
 HELD_BACK = 600
 """Activities for the worker that was rebuilt: it has to go on from what it found."""
 ATTEMPTS_MAX = 100
+RUN_S = 1.7
+"""Between two attempts: what was due is done by then."""
 STILL_OPEN_S = 0.5
 """A transaction that is open for so long after its sender was stopped is not about to be committed."""
-REQUEST_TIMEOUT_MS = "120000"
-"""So long that the zombie goes on where it was; with the default of 30 s it gives its checkpoint up."""
+LONG_MS = "120000"
+"""So long that the zombie goes on where it was: with the defaults it gives up a request after 30 s by itself,
+and the broker ends a transaction that was just begun after 10 s, whoever owns the shard."""
 SLOW_S = 0.05
 """The network's delay while a checkpoint is to be caught in the middle."""
 
@@ -59,8 +62,9 @@ def run(
     seconds = BEFORE_S + frozen_s + AFTER_S
     world = World.start(directory)
     world.slots = world.slots[:2]
-    checkpoint_ms = "100" if within else "3000"
-    world.job.settings |= {"CHECKPOINT_MS": checkpoint_ms, "REQUEST_TIMEOUT_MS": REQUEST_TIMEOUT_MS}
+    world.job.settings |= {"CHECKPOINT_MS": "100", "REQUEST_TIMEOUT_MS": LONG_MS}
+    if not within:
+        world.job.settings |= {"CHECKPOINT_MS": "3000", "TRANSACTION_TIMEOUT_MS": LONG_MS}
     world.job.module = module
     report = Report(1)
     try:
@@ -160,7 +164,7 @@ def _freeze(world: World, slot: Slot, within: bool) -> list[int]:
             if ahead := [p for p, at in applied.items() if at > _position(records, p) > 0]:
                 return ahead
         os.kill(slot.worker.process.pid, signal.SIGCONT)
-        time.sleep(0.25)
+        time.sleep(RUN_S)
     raise NeverCaughtError(f"not once in {ATTEMPTS_MAX} times; see {slot.worker.log}")
 
 
