@@ -14,12 +14,11 @@ from streams.durable import ShardState
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.raw import RawFetch
 from streams.fetch import Unpacker
+from streams.inbox import Inbox
 from streams.log import logger
 from streams.observe import Observer
 from streams.store import ShardStore
 
-INBOX_FETCHES_MAX = 2
-"""Fetches that wait for one shard; from here on its partition is not fetched."""
 CORRUPT_MAX = 5
 STRAYS_MAX = 3
 """Fetches in a row that begin elsewhere: the first may be a leftover, the next are not."""
@@ -74,8 +73,9 @@ class Shard(Generic[S]):
         self.names, self.state, self.store, self.checkpoints = names, state, store, checkpoints
         self.next_offset = self.highwater = 0
         self._reader, self._apply, self._records_max, self._observer = reader, apply, records_max, observer
-        self._inbox: asyncio.Queue[RawFetch] = asyncio.Queue()
-        self._full = self._gone = False
+        place = (names.source, names.partition)
+        self._inbox = Inbox(lambda: reader.pause(*place), lambda: reader.resume(*place))
+        self._gone = False
         self._stopping = True
         self._reasons: set[str] = set()
         self._corrupt = self._strays = 0
@@ -137,10 +137,7 @@ class Shard(Generic[S]):
         self._observer.fetched(self.topic, self.partition, self.next_offset, self.highwater)
         if self.closed:
             return
-        self._inbox.put_nowait(fetch)
-        if not self._full and self._inbox.qsize() >= INBOX_FETCHES_MAX:
-            self._full = True
-            self._reader.pause(self.topic, self.partition)
+        self._inbox.put(fetch)
 
     def start(self, ended: Callable[[Shard[S], Exception], None]) -> None:
         """Begin (again) to apply and to checkpoint from `next_offset`."""
@@ -159,10 +156,7 @@ class Shard(Generic[S]):
 
     async def _ingest(self) -> None:
         while True:
-            fetch = await self._inbox.get()
-            if self._full and self._inbox.qsize() < INBOX_FETCHES_MAX:
-                self._full = False
-                self._reader.resume(self.topic, self.partition)
+            fetch = await self._inbox.next()
             if fetch.generation == self._reader.generation(self.topic, self.partition):
                 await self._work(fetch)
 
@@ -243,7 +237,7 @@ class Shard(Generic[S]):
             log.warning("the last checkpoint failed; what it held is read again", cause=str(error))
             return False
         self.next_offset = self.checkpoints.position or 0
-        self._drop_inbox()
+        self._inbox.drop()
         return True
 
     async def _end_tasks(self, deadline_s: float) -> None:
@@ -260,13 +254,6 @@ class Shard(Generic[S]):
                 running.cancel()
             await asyncio.wait(tasks)
 
-    def _drop_inbox(self) -> None:
-        while not self._inbox.empty():
-            self._inbox.get_nowait()
-        if self._full:
-            self._full = False
-            self._reader.resume(self.topic, self.partition)
-
     def let_go(self) -> None:
         """Void from here on, at once: nothing more is committed, and the directory is free. A caller who is
         cut short has at least done this. Repeats safely."""
@@ -277,7 +264,7 @@ class Shard(Generic[S]):
             task.cancel()
         self.checkpoints.give_up()
         self.store.close()
-        self._drop_inbox()
+        self._inbox.drop()
 
     async def close(self, flush: bool = False) -> None:
         """Let go, then wait for what still runs. `flush`: what is committed goes to RocksDB before. Repeats

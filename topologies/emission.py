@@ -24,6 +24,7 @@ from streams.metrics import Metrics
 from streams.shard import Shard
 from streams.store import StoreClosed
 from streams.transport import ShardTable
+from streams.turns import Turns
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.delivery import Delivery, RankedSlice
@@ -116,9 +117,10 @@ class Emission:
     due: DueQueue[bytes]
     size: SliceSize
     active_ms: int
+    turns: Turns = field(default_factory=Turns)
     dropped: set[int] = field(default_factory=set)
     _record_ms: dict[bytes, int] = field(default_factory=dict)
-    _spent_s: float = 0.0
+    _behind: bool = False
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -173,7 +175,9 @@ class Emission:
     async def _rank_due(self) -> None:
         while True:
             own = self.due.own
-            popped = self.due.pop(self.size.users, self._now_ms())
+            users_max = self.size.users_max if self._behind else self.size.users
+            popped = self.due.pop(users_max, self._now_ms())
+            self._behind = self.due.own
             self.metrics.due_users.set(len(self.due))
             if not popped:
                 await asyncio.sleep(IDLE_S)
@@ -186,12 +190,8 @@ class Emission:
             await asyncio.sleep(self._pause_s(own))
 
     def _pause_s(self, own: bool) -> float:
-        """After a slice: while records wait, ingest has the loop for as long as the slice had it, whatever
-        the size of its fetches; and longer where nobody waited for the slice."""
-        spent_s, self._spent_s = self._spent_s, 0.0
-        if not any(shard.lag for shard in self.users.shards.values()):
-            return 0.0
-        return spent_s if own or caught_up(self.users) else UPKEEP_PAUSE_S
+        """After a slice that nobody waited for, while ingest is behind."""
+        return 0.0 if own or not self.users.shards or caught_up(self.users) else UPKEEP_PAUSE_S
 
     def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
         """The due users of each shard that is still at work here."""
@@ -221,7 +221,8 @@ class Emission:
         return await self.delivery.deliver(ranked)
 
     async def _rank(self, parts: Parts, as_of_ms: int, record_ms: Sequence[int] = ()) -> RankedSlice:
-        """One slice of users, ranked on one surface in each round of the loop."""
+        """One slice of users, ranked on one surface in each turn."""
+        await self.turns.take("rank")
         parts = await self._resident(parts)
         batch = self.maker.batch([(shard.state, users) for shard, users in parts])
         if batch is None:
@@ -233,8 +234,7 @@ class Emission:
             spent_s = time.perf_counter() - started
             self.metrics.spent("rank", spent_s)
             self.size.took(len(batch.users), spent_s)
-            self._spent_s += spent_s
-            await asyncio.sleep(0)
+            await self.turns.take("rank")
         for shard, users in parts:
             if not shard.closed:
                 shard.state.rows.was_ranked(users, as_of_ms)

@@ -28,6 +28,7 @@ from streams.log import logger
 from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.shard import Shard
+from streams.turns import Turns
 from topologies.clicks import ShownSources
 from topologies.clock import StreamClock
 from topologies.item_shard import ItemShard
@@ -63,20 +64,21 @@ class UserIngest:
     metrics: Metrics
     health: Health
     shown: ShownSources = field(default_factory=ShownSources)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    turns: Turns = field(default_factory=Turns)
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _known_to: dict[int, int] = field(default_factory=dict)
     """By partition: the items of all activities before this offset are in the index, if there are any."""
 
     async def apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
         """Apply one slice to its shard.
 
-        Shards take turns, one slice in each round of the loop: checkpoints and fetches come in between.
+        Shards follow each other, a slice each; fetches, checkpoints and ranking have their turns in between.
         """
         if shard.state.rows.arena.dirty_rows() >= CHECKPOINT_ROWS_MAX:
             await shard.cut_now()
-        async with self._turn:
+        async with self._one:
+            await self.turns.take("ingest")
             await self._apply(shard, batch)
-            await asyncio.sleep(0)
 
     async def _apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
         self.metrics.batch.observe(len(batch))
@@ -190,9 +192,11 @@ class ItemIngest:
 
     items: ItemsReader
     metrics: Metrics
+    turns: Turns = field(default_factory=Turns)
 
     async def apply(self, shard: Shard[ItemShard], batch: RecordBatch) -> None:
         """Apply one slice to its shard."""
+        await self.turns.take("ingest")
         state = shard.state
         deltas = state.decode(batch.values)
         if not deltas:

@@ -34,6 +34,8 @@ ROW_FORMAT = 2
 MARKER_KEY = b"!tick"
 PUBLISH_RECORDS_MAX = 20_000
 """Of one checkpoint: a tick with more (the first after a start) is spread over several."""
+PUBLISH_ROWS_AT_ONCE = 1_000
+"""Of these, what one hold of the loop makes: 3 ms."""
 EVICT_SHARE = 8
 ASLEEP_MS = 8 * 86_400_000
 """Rows without a count so long before a tick change no more by themselves: the longest window is over."""
@@ -63,6 +65,7 @@ class ItemShard:
     _marks: ItemMarks = field(init=False)
     _closing: int | None = None
     _ticked: bool = False
+    _part_ends: bool = False
     _unpublished: list[Message] = field(default_factory=list)
     _letters: list[Message] = field(default_factory=list)
     _committed_position: int = -1
@@ -165,13 +168,13 @@ class ItemShard:
 
     @property
     def publishes(self) -> bool:
-        """Whether records or a marker wait for a checkpoint."""
-        return bool(self._unpublished)
+        """Whether a marker, or as many records as fit, wait for a checkpoint."""
+        return self._part_ends
 
     def close_tick(self, now_ms: int) -> int | None:
-        """Close the newest tick that may close, or go on with it: queue records that differ from what was
-        published, as many as fit into one checkpoint. Returns the tick once its marker is queued, last."""
-        if self._unpublished:
+        """Close the newest tick that may close, or go on with it: queue some records that differ from what
+        was published. Returns the tick once its marker is queued, last."""
+        if self._part_ends:
             return None
         if self._closing is None:
             self._closing = self.gate.closable(now_ms)
@@ -179,10 +182,13 @@ class ItemShard:
                 return None
             self._marks.begin(self.arena.top, self._closing * self.gate.tick_ms)
         tick, as_of_ms = self._closing, self._closing * self.gate.tick_ms
-        slots = self._marks.take(PUBLISH_RECORDS_MAX)
+        room = PUBLISH_RECORDS_MAX - len(self._unpublished)
+        slots = self._marks.take(min(PUBLISH_ROWS_AT_ONCE, room))
         self._marks.expire(slots, self._publish(slots, tick, as_of_ms))
         if self._marks.closing:
+            self._part_ends = len(self._unpublished) >= PUBLISH_RECORDS_MAX
             return None
+        self._part_ends = True
         marker = orjson.dumps({"tick": tick, "as_of_ms": as_of_ms})
         self._unpublished.append(Message(self.names.item_features, self.partition, MARKER_KEY, marker))
         self.gate.close(tick, now_ms)
@@ -229,7 +235,7 @@ class ItemShard:
         rows: list[Row] = [*self.arena.copy(slots)]
         self._publish_asleep(slots)
         messages = self._unpublished + self._letters
-        self._unpublished, self._letters = [], []
+        self._unpublished, self._letters, self._part_ends = [], [], False
         if not rows and not messages and self.position == self._committed_position:
             return Cut(self.number, self.position, ())
         rows.append((POSITION_KEY, self._position_record(epoch)))

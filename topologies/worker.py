@@ -32,6 +32,7 @@ from streams.shards import Job
 from streams.store import ShardStore
 from streams.tail import TailReader
 from streams.transport import ShardTable, create_app
+from streams.turns import Turns
 from topologies.bad_items import RECORDS_PER_SLICE, BadItemsAgain
 from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
@@ -85,6 +86,7 @@ class Worker(Service):  # type: ignore[misc]
         super().__init__()
         self.settings, self.policy, self.partitions, self.told = settings, policy, partitions, told
         names, metrics = settings.names, told.metrics
+        self.turns = Turns()
         self.clock = StreamClock(now_ms if settings.worker.clock == "wall" else None)
         self.app = create_app(
             names,
@@ -158,6 +160,7 @@ class Worker(Service):  # type: ignore[misc]
             self.clock,
             self.told.metrics,
             self.told.health,
+            turns=self.turns,
         )
         job = Job(
             "users",
@@ -186,7 +189,7 @@ class Worker(Service):  # type: ignore[misc]
             names.item_deltas,
             names.item_rows_changelog,
             open_state,
-            ItemIngest(self.items_tail, self.told.metrics).apply,
+            ItemIngest(self.items_tail, self.told.metrics, self.turns).apply,
             opened=self._wake_items,
             behind=lambda: any(shard.checkpoints.behind() for shard in self.users.shards.values()),
         )
@@ -205,6 +208,7 @@ class Worker(Service):  # type: ignore[misc]
             DueQueue(per_s=per_s, burst=per_s),
             SliceSize(settings.ranking.users_max, settings.worker.loop_hold_ms_max),
             policy.feed.active_days * DAY_MS,
+            self.turns,
         )
 
     async def _learn_time(self, shard: Shard[UserShard]) -> None:

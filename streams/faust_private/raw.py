@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -47,6 +47,21 @@ class RawFetch:
     generation: int = 0
     raw: Sequence[memoryview] = ()
     """The bytes of each of `batches`, header included; empty where they were not kept."""
+
+    def goes_on(self, after: RawFetch) -> bool:
+        """Whether this one was asked for where `after` ends."""
+        return self.start == after.next_offset and self.generation == after.generation
+
+    def joined(self, more: RawFetch) -> RawFetch:
+        """This fetch and the one that goes on after it, as if the broker had sent both at once."""
+        return replace(
+            self,
+            next_offset=more.next_offset,
+            batches=self.batches + more.batches,
+            aborted=sorted({*self.aborted, *more.aborted}, key=lambda one: one.first_offset),
+            highwater=max(self.highwater, more.highwater),
+            raw=[*self.raw, *more.raw] if self.raw and more.raw else (),
+        )
 
 
 class KeptRecords:

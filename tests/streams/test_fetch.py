@@ -20,9 +20,9 @@ READ_COMMITTED = 1
 TP = TopicPartition("t", 3)
 
 
-def raw(log: Log, start: int = 0, aborted: bool = True) -> RawFetch:
+def raw(log: Log, start: int = 0, aborted: bool = True, batches_max: int = 1_000) -> RawFetch:
     records, batches = MemoryRecords(log.since(start)), []
-    while records.has_next():
+    while records.has_next() and len(batches) < batches_max:
         batches.append(records.next_batch())
     next_offset = max(start, batches[-1].next_offset) if batches else start
     return RawFetch("t", 3, start, next_offset, batches, log.aborted(start) if aborted else [], True, log.end)
@@ -98,6 +98,21 @@ def test_reading_again_from_any_cut_gives_the_rest(log: Log, records_max: int, d
     position = batches[cut - 1].next_offset if cut else 0
     rest = list(Unpacker(raw(log, position)).batches(records_max))
     assert flat(batches[:cut]) + flat(rest) == whole
+
+
+@given(logs(), st.integers(1, 9), st.integers(1, 5))
+def test_fetches_that_follow_each_other_join_to_one(log: Log, records_max: int, batches_max: int) -> None:
+    whole = raw(log, batches_max=batches_max)
+    while whole.next_offset < log.end:
+        more = raw(log, whole.next_offset, batches_max=batches_max)
+        if not more.batches:  # nothing but a gap is left
+            break
+        assert more.goes_on(whole)
+        assert not whole.goes_on(more)
+        whole = whole.joined(more)
+    once = list(Unpacker(raw(log)).batches(records_max))
+    assert flat(list(Unpacker(whole).batches(records_max))) == flat(once)
+    assert whole.next_offset == raw(log).next_offset
 
 
 def test_markers_alone_move_the_position() -> None:

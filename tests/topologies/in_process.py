@@ -6,6 +6,7 @@ lists and dictionaries (`outside.py`). `faults.py` decides what happens when.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from streams.durable import POSITION_KEY
 from streams.health import Health
 from streams.loop_watch import Progress
 from streams.metrics import Metrics
+from streams.turns import Turns
 from tests.oracle.records import Item
 from tests.topologies.outside import ITEMS, NAMES, USERS, Board, Decoder, Heads, Key, LocalStore, Topics
 from topologies.catalogue import Catalogue
@@ -52,6 +54,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
         assert waits_for is None, f"{work} waits for {waits_for}: nobody would ever wake it"
+
+
+class AtOnce(Turns):
+    """Nobody else is there: each has its turn in the next round."""
+
+    async def take(self, by: str) -> None:
+        await asyncio.sleep(0)
 
 
 # -- one shard ---------------------------------------------------------------------------------------------
@@ -166,6 +175,7 @@ class LocalWorker:
         self.emission = Emission(
             _as(self.users), self.catalogue, self.maker, Delivery(_as(heads), _as(self), metrics, health),
             clock, metrics, DueQueue(), SliceSize(sizes.ranked, 10), policy.feed.active_days * 86_400_000,
+            AtOnce(),
         )  # fmt: skip
         self.heartbeat = Heartbeat(
             _as(self.users), _as(self.items), self.catalogue, clock, metrics, Progress()
@@ -174,9 +184,9 @@ class LocalWorker:
             _as(board), _as(self.users), self.catalogue, self, self.heartbeat, self.emission, sizes.ranked
         )
         self.user_ingest = UserIngest(
-            _as(Decoder(policy)), None, self, self.emission.signalled, clock, metrics, health
+            _as(Decoder(policy)), None, self, self.emission.signalled, clock, metrics, health, turns=AtOnce()
         )
-        self.item_ingest = ItemIngest(self, metrics)
+        self.item_ingest = ItemIngest(self, metrics, AtOnce())
         self.board = board
 
     def _items_came(self, fps: Any) -> None:

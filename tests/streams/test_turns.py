@@ -1,0 +1,99 @@
+"""Heavy steps take turns: one at a time, evenly by time, with rounds for the rest between two of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+
+from streams.turns import LIGHT_ROUNDS, Turns
+
+STEP_S = 0.002
+
+
+def busy(seconds: float) -> None:
+    """Hold the loop."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+async def work(turns: Turns, by: str, steps: int, seconds: float, done: list[str]) -> None:
+    for _ in range(steps):
+        await turns.take(by)
+        busy(seconds)
+        done.append(by)
+
+
+def test_the_loop_turns_for_the_rest_between_two_steps() -> None:
+    async def scene() -> list[int]:
+        turns, rounds, at = Turns(), 0, list[int]()
+
+        async def light() -> None:
+            nonlocal rounds
+            while True:
+                await asyncio.sleep(0)
+                rounds += 1
+
+        async def heavy() -> None:
+            for _ in range(4):
+                await turns.take("rank")
+                at.append(rounds)
+
+        beside = asyncio.create_task(light())
+        await asyncio.gather(heavy(), heavy())
+        beside.cancel()
+        return at
+
+    at = asyncio.run(scene())
+    assert len(at) == 8
+    assert all(later - before >= LIGHT_ROUNDS for before, later in pairwise(at))
+
+
+@pytest.mark.parametrize("seconds", [STEP_S, 4 * STEP_S])
+def test_time_is_shared_evenly_whatever_the_size_of_steps(seconds: float) -> None:
+    async def scene() -> list[str]:
+        turns, done = Turns(), list[str]()
+        tasks = [
+            asyncio.create_task(work(turns, "ingest", 1_000, STEP_S, done)),
+            asyncio.create_task(work(turns, "ingest", 1_000, STEP_S, done)),
+            asyncio.create_task(work(turns, "rank", 12, seconds, done)),
+        ]
+        await tasks[2]
+        for task in tasks:
+            task.cancel()
+        return done
+
+    done = asyncio.run(scene())
+    share = done.count("ingest") * STEP_S / (done.count("rank") * seconds)
+    assert 0.6 < share < 1.6, "light rounds and a busy machine take their part"
+
+
+def test_nobody_saves_up_while_away_and_nobody_waits_for_one_who_is() -> None:
+    async def scene() -> tuple[int, list[str]]:
+        turns, done = Turns(), list[str]()
+        await work(turns, "ingest", 50, STEP_S, done)
+        alone = len(done)
+        await asyncio.gather(work(turns, "rank", 10, STEP_S, done), work(turns, "ingest", 10, STEP_S, done))
+        return alone, done
+
+    alone, done = asyncio.run(scene())
+    assert alone == 50
+    assert "ingest" in done[alone : alone + 4], "ranking has no claim to the time it did not use"
+
+
+def test_a_turn_that_was_given_up_is_passed_over() -> None:
+    async def scene() -> list[str]:
+        turns, done = Turns(), list[str]()
+        given_up = asyncio.create_task(work(turns, "rank", 1, 0.0, done))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with suppress(asyncio.CancelledError):
+            await given_up
+        await work(turns, "ingest", 2, 0.0, done)
+        return done
+
+    assert asyncio.run(scene()) == ["ingest", "ingest"]
