@@ -24,6 +24,7 @@ MEANING = {
     "rows": "columns to rows, seen pages and item deltas, per activity",
     "index": "item index and candidates, per item and user",
     "rank": "feeds per second of one core, beside a per-user implementation with pandas",
+    "models": "feeds per second of one core for the default, linear and tree models, and CPU per slice",
     "freshness": "from an activity to its feed in Redis, at half the sustained rate and mixed",
     "memory": "bytes per active user, item and follow edge",
     "closedloop": "click-through of simulated people beside chronological, popularity and an oracle",
@@ -38,7 +39,7 @@ MEANING = {
 }
 """Name -> what it measures. Those with a module function `run` take a Place; the others are scripts that
 print JSON lines."""
-SCRIPTS = ("decode", "rows", "index", "rank")
+SCRIPTS = ("decode", "rows", "index", "rank", "models")
 
 
 def find(name: str) -> Benchmark:

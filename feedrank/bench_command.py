@@ -25,8 +25,8 @@ ALL = "all"
 Name = Annotated[
     str,
     typer.Argument(
-        help="ingest, decode, rows, index, rank, freshness, closedloop, memory, recovery, fencing, replay, "
-        "ranklens, uboot, openbandit, trainedloop, coldstart; all"
+        help="ingest, decode, rows, index, rank, models, freshness, closedloop, memory, recovery, fencing, "
+        "replay, ranklens, uboot, openbandit, trainedloop, coldstart; all"
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]

@@ -2,7 +2,7 @@
 
 What lifts is said by the model that ranks: the policy's weights for the default model, its own weights for a
 linear one, SHAP values for trees (Lundberg et al., Nature Machine Intelligence 2, 2020), which are dear and
-so only for the entries that a first page shows.
+so only for as many entries as the policy says.
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ SOURCE_WHY = {
     "explore": "new",
 }
 _FIRST_BIT = np.array([next((b for b in range(16) if m >> b & 1), 0) for m in range(1 << len(SOURCE_NAMES))])
-
-
-SHAP_ENTRIES = 10
-"""Entries of a feed, from its top, that trees explain; the others name their source."""
 
 
 def lift_of(policy: Policy) -> F64:
@@ -120,17 +116,19 @@ class Explainer:
 
 
 class ShapExplainer(Explainer):
-    """Reasons by a model's own contributions: `contributions` makes float64[F, n] (doublings) of float64[F,
-    n] features. They are relative to what is usual in the data that it learned from."""
+    """Reasons of the first `entries` of each feed by a model's own contributions: `contributions` makes
+    float64[F, n] (doublings) of float64[F, n] features. They are relative to what is usual in the data that
+    it learned from."""
 
-    def __init__(self, contributions: Callable[[F64], F64]) -> None:
+    def __init__(self, contributions: Callable[[F64], F64], entries: int) -> None:
         super().__init__(np.ones(len(FEATURES)))
+        self._entries = entries
         self._told, self.rows = self.rows, np.arange(len(FEATURES))
         self._contributions = contributions
 
     def _keys(self, features: F64, feeds: Sequence[slice]) -> F64:
         keys = np.zeros((len(self._told), features.shape[1]))
-        first = [np.arange(one.start, min(one.stop, one.start + SHAP_ENTRIES)) for one in feeds]
+        first = [np.arange(one.start, min(one.stop, one.start + self._entries)) for one in feeds]
         at = np.concatenate(first) if first else np.empty(0, np.int64)
         if len(at):
             lifts = np.floor(self._contributions(features[:, at])[self._told] * GRID * GRID)

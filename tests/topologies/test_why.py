@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from feedrank.cli import run
-from models.explain import SHAP_ENTRIES
 from models.features import FEATURE_NAMES
 from models.learned.cascade import Cascade
 from models.learned.scorers import LN2, Linear, Trees
+from models.policy import parse_policy
+from models.ranked_feed import RankedFeed
 from models.ranker import Ranker
 from models.sample_world import SampleWorld, sample_world
 from models.score import RateLift, Scorer
@@ -20,12 +21,14 @@ from models.tables import GRID
 from streams.feed_heads import StoredFeed
 from streams.model_folder import read_model
 from streams.policy_file import read_policy
+from tests.both_paths import edited
 from tests.feedrank.test_train import data_set
 from topologies.why import Why, why
 
 POLICY = read_policy()
 SEED = int(POLICY.hash, 16)
 SURFACE = "for_you"
+ENTRIES = 10
 
 
 @pytest.fixture(scope="module")
@@ -138,15 +141,25 @@ def test_words_are_of_the_model_that_ranks(world: SampleWorld, folders: Path) ->
         return [text for feed in feeds for text in feed.why]
 
     trees = read_model(folders / "trees", POLICY)
-    lift, learned = sentences(RateLift(POLICY)), sentences(trees)
+    assert {len(text) for text in sentences(trees)} == {1}, (
+        "off, trees name sources only: SHAP values are dear"
+    )
+    told = parse_policy(
+        edited({"[surfaces.for_you]": f"[model]\nwhy_entries = {ENTRIES}\n[surfaces.for_you]"})
+    )
+
+    def explained(scorer: Scorer, some: slice = slice(0, 16)) -> list[RankedFeed]:
+        ranker = Ranker(told, world.index, SEED, scorer)
+        return ranker.rank(users.part(some.start, some.stop), SURFACE, versions[some], world.as_of_ms)
+
+    feeds = explained(trees)
+    lift, learned = sentences(RateLift(POLICY)), [text for feed in feeds for text in feed.why]
     said = {word for text in learned for word in text[1:]}
     assert said
     assert said < {word for text in lift for word in text[1:]} | said
-    feeds = Ranker(POLICY, world.index, SEED, trees).rank(users, SURFACE, versions, world.as_of_ms)
     for feed in feeds:
-        assert all(len(text) == 1 for text in feed.why[SHAP_ENTRIES:]), "only a first page is explained"
-    alone = Ranker(POLICY, world.index, SEED, trees).rank(users.part(3, 4), SURFACE, ["v3"], world.as_of_ms)
-    assert alone[0].why == feeds[3].why
+        assert all(len(text) == 1 for text in feed.why[ENTRIES:]), "only as many as the policy says"
+    assert explained(trees, slice(3, 4))[0].why == feeds[3].why
 
 
 def test_linear_weights_choose_the_words(world: SampleWorld) -> None:
