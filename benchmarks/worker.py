@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.measure import BenchmarkFailed, Contender, Mark, cpu_s
@@ -179,7 +179,11 @@ class Worker:
         places = [TopicPartition(ACTIVITIES, partition) for partition in partitions]
 
         def done() -> bool:
-            return bool(sum(max(p.offset, 0) for p in consumer.committed(places, 30)) >= activities)
+            try:
+                found = consumer.committed(places, 30)
+            except KafkaException:  # the group's coordinator moves, or is not there yet
+                return False
+            return bool(sum(max(p.offset, 0) for p in found) >= activities)
 
         try:
             self.process.watch(done, timeout_s, "make all durable", POLL_S)
