@@ -172,7 +172,7 @@ def load(path: Path) -> DataSet:
             ExitCode.BAD_INPUT,
         ) from error
     meta = json.loads(stored.get(META, b"{}"))
-    _check(path, meta, table.column_names)
+    _check(path, meta, table.schema)
     names = list(feature_versions())
     n = table.num_rows
     planes = np.empty((len(names), n), np.int32)
@@ -186,6 +186,13 @@ def load(path: Path) -> DataSet:
             )
         row[:] = column.to_numpy()
     split = np.array([SPLITS.index(one) for one in table.column("split").to_pylist()], np.int8)
+
+    unsure = int((~np.isfinite(table.column("value").to_numpy())).sum())
+    if unsure:
+        raise OperatorError(
+            f"{path}: value is NaN or infinite in {unsure} rows; make it again with `feedrank dataset`",
+            ExitCode.BAD_INPUT,
+        )
 
     def numbers(kind: type[Any], *wanted: str) -> dict[str, NDArray[Any]]:
         return {name: table.column(name).to_numpy().astype(kind) for name in wanted}
@@ -204,7 +211,7 @@ def load(path: Path) -> DataSet:
     )
 
 
-def _check(path: Path, meta: Mapping[str, Any], columns: list[str]) -> None:
+def _check(path: Path, meta: Mapping[str, Any], found: Any) -> None:
     if meta.get("format") != FORMAT:
         what = f"format {meta['format']}" if "format" in meta else "no metadata of feedrank"
         raise OperatorError(
@@ -212,9 +219,14 @@ def _check(path: Path, meta: Mapping[str, Any], columns: list[str]) -> None:
             ExitCode.BAD_INPUT,
         )
     differ = differences(meta["features"], feature_versions())
-    missing = [name for name in _PLAIN if name not in columns]
-    if differ or missing:
-        problems = differ + [f"column {name} is missing" for name in missing]
+    wanted = {field.name: field.type for field in schema()}
+    problems = differ + [f"column {name} is missing" for name in wanted if name not in found.names]
+    problems += [
+        f"column {name} is {found.field(name).type}, not {kind}"
+        for name, kind in wanted.items()
+        if name in found.names and found.field(name).type != kind
+    ]
+    if problems:
         raise OperatorError(
             f"{path} does not fit this version of feedrank: {'; '.join(problems)}. Make it again with "
             "`feedrank dataset`",

@@ -17,10 +17,12 @@ from feedrank.dataset import table
 from feedrank.dataset.events import past_of
 from feedrank.dataset.rows import Wanted, rows
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
+from models.features import FEATURES
 from models.labels import SPLITS, join
 from streams.errors import ExitCode, OperatorError
 from streams.model_folder import feature_versions
 from streams.policy_file import read_policy
+from tests.feedrank.test_train import data_set
 from topologies.past import Past, Served
 
 MINUTE = 60_000
@@ -125,6 +127,22 @@ def test_a_foreign_parquet_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
     with pytest.raises(OperatorError, match="no metadata of feedrank"):
         table.load(tmp_path / "foreign.parquet")
+
+
+@pytest.mark.parametrize("column", [f"{table.PREFIX}{FEATURES[0].name}", "value"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, column: str, number: float) -> None:
+    path = data_set(tmp_path / "x.parquet", rows=20)
+    found = pq.read_table(path)
+    values = [number, *found.column(column).to_pylist()[1:]]
+    place = found.column_names.index(column)
+    about = {table.META: pq.read_metadata(path).metadata[table.META]}
+    changed = found.set_column(place, column, pa.array(values, pa.float64())).replace_schema_metadata(about)
+    pq.write_table(changed, path)
+    with pytest.raises(
+        OperatorError, match=f"column {column} is double, not int32|value is NaN or infinite in 1"
+    ):
+        table.load(path)
 
 
 def served_past(slate_id: str, policy: str = POLICY.version) -> Past:
