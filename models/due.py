@@ -105,7 +105,11 @@ class DueQueue(Generic[User]):
     @property
     def own(self) -> bool:
         """Whether someone waits who did something: the others only keep feeds in good order."""
-        return bool(self._filled & ~_NOT_OWN)
+        return self.holds(own=True)
+
+    def holds(self, own: bool) -> bool:
+        """Whether someone is due by an act of their own, or (`own` is False) without one."""
+        return bool(self._filled & _SHELVES[own])
 
     def mark(self, user: User, reasons: Reason, now_ms: int, active_ms: int) -> bool:
         """The user is due for one more reason; `active_ms`: when they last did something.
@@ -129,13 +133,14 @@ class DueQueue(Generic[User]):
             self._put(due)
         return True
 
-    def pop(self, users_max: int, now_ms: int) -> list[Due[User]]:
+    def pop(self, users_max: int, now_ms: int, own: bool | None = None) -> list[Due[User]]:
         """Up to `users_max` users, as far as the budget goes: by (level of value desc, the user's own act
-        first, longest at this level)."""
+        first, longest at this level). `own`: only users due by an act of theirs, or only the others."""
         self._refill(now_ms)
         found: list[Due[User]] = []
-        while len(found) < users_max and self._filled and self._tokens_m >= 1_000:
-            shelf = self._filled.bit_length() - 1
+        shelves = -1 if own is None else _SHELVES[own]
+        while len(found) < users_max and self._filled & shelves and self._tokens_m >= 1_000:
+            shelf = (self._filled & shelves).bit_length() - 1
             found.append(self._take(shelf, next(iter(self._shelves[shelf]))))
             self._tokens_m -= 1_000
         return found
@@ -261,3 +266,4 @@ def _shelf(due: Due[User]) -> int:
 
 _VALUE_MAX = READ_SOON_ONE * CHANGE_MAX
 _NOT_OWN = int("01" * (_level(_VALUE_MAX) + 1), 2)  # the even shelves
+_SHELVES = {False: _NOT_OWN, True: _NOT_OWN << 1}

@@ -42,9 +42,9 @@ class ShownSources:
         self._tags = np.zeros(1 << places_bits, np.uint32)
         self._source = np.full(1 << places_bits, -1, np.int8)
 
-    def put(self, user_fp: int, item_fp: U64, source: I64) -> None:
-        """`source` int[k] of k items that were shown to a user."""
-        places, tags = self._places(np.uint64(user_fp), item_fp)
+    def put(self, user_fp: int | U64, item_fp: U64, source: I64) -> None:
+        """`source` int[k] of k items that were shown to a user, or to the k users `user_fp`."""
+        places, tags = self._places(np.asarray(user_fp, np.uint64), item_fp)
         self._tags[places], self._source[places] = tags, source
 
     def get(self, user_fp: U64, item_fp: U64) -> I64:
@@ -52,7 +52,7 @@ class ShownSources:
         places, tags = self._places(user_fp, item_fp)
         return np.where(self._tags[places] == tags, self._source[places], -1).astype(np.int64)
 
-    def _places(self, user_fp: U64 | np.uint64, item_fp: U64) -> tuple[I64, NDArray[np.uint32]]:
+    def _places(self, user_fp: U64, item_fp: U64) -> tuple[I64, NDArray[np.uint32]]:
         mixed = (item_fp * _MIX) ^ user_fp
         mixed = (mixed ^ (mixed >> np.uint64(31))) * _MIX
         return (mixed >> self._shift).astype(np.int64), (mixed & _TAG).astype(np.uint32)

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from models.candidates import SOURCE_NAMES
 from streams.feeds import FeedWriter, Outcome
 from streams.health import Health
 from streams.log import logger
@@ -90,14 +94,22 @@ class Delivery:
             await self.served.send(partition, [ranked.made[i] for i in own], [outcomes[i] for i in own])
 
     def _count(self, made: Sequence[MadeFeed], outcomes: Sequence[Outcome]) -> None:
-        metrics = self.metrics
-        for one, outcome in zip(made, outcomes, strict=True):
-            metrics.add(metrics.feeds, 1, one.feed.surface, outcome.value)
-            metrics.add_each(metrics.served_items, one.sources)
-            self.shown.put(one.ranked.user_fp, one.ranked.item_fp, one.ranked.source)
-            metrics.add_each(metrics.dropped_items, one.ranked.dropped)
-            metrics.add_each(metrics.candidates, one.ranked.candidates)
-            metrics.add_each(metrics.source_failures, dict.fromkeys(one.ranked.failed, 1))
+        """A slice at once: a feed alone costs as much as all of them."""
+        if not made:
+            return
+        metrics, ranked = self.metrics, [one.ranked for one in made]
+        source = np.concatenate([one.source for one in ranked])
+        users = np.repeat(np.array([one.user_fp for one in ranked], np.uint64), [len(one) for one in ranked])
+        self.shown.put(users, np.concatenate([one.item_fp for one in ranked]), source)
+        served = np.bincount(source, minlength=len(SOURCE_NAMES)).tolist()
+        metrics.add_each(metrics.served_items, dict(zip(SOURCE_NAMES, served, strict=False)))
+        for (surface, outcome), feeds in Counter(
+            (one.feed.surface, outcome.value) for one, outcome in zip(made, outcomes, strict=True)
+        ).items():
+            metrics.add(metrics.feeds, feeds, surface, outcome)
+        metrics.add_each(metrics.dropped_items, _sums(one.dropped for one in ranked))
+        metrics.add_each(metrics.candidates, _sums(one.candidates for one in ranked))
+        metrics.add_each(metrics.source_failures, Counter(name for one in ranked for name in one.failed))
 
     def redis_waits(self, error: RedisUnavailableError) -> None:
         """Redis did not answer: one line per outage, the rest is for monitors."""
@@ -113,3 +125,10 @@ class Delivery:
             log.info("Redis answers again")
         self.metrics.redis_up.set(1)
         self.health.ready("redis")
+
+
+def _sums(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for one in counts:
+        found.update(one)
+    return found

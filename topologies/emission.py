@@ -24,7 +24,7 @@ from streams.metrics import Metrics
 from streams.shard import Shard
 from streams.store import StoreClosed
 from streams.transport import ShardTable
-from streams.turns import Turns
+from streams.turns import UPKEEP, Turns
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.delivery import Delivery, RankedSlice
@@ -38,6 +38,7 @@ PARTITION_BYTES = 2
 HOLD_SHARE = 0.8
 """Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
 USERS_MIN = 4
+SETTLE = "settle"
 UPKEEP_PAUSE_S = 0.1
 """While ingest is behind, between two slices of users who did nothing: it has the loop otherwise."""
 REASONS: dict[int, Reason] = {
@@ -120,7 +121,6 @@ class Emission:
     turns: Turns = field(default_factory=Turns)
     dropped: set[int] = field(default_factory=set)
     _record_ms: dict[bytes, int] = field(default_factory=dict)
-    _behind: bool = False
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -170,28 +170,28 @@ class Emission:
 
     async def run(self) -> None:
         """Rank who is due and deliver, for ever."""
-        await asyncio.gather(self._rank_due(), self.delivery.run())
+        await asyncio.gather(self._rank_due(own=True), self._rank_due(own=False), self.delivery.run())
 
-    async def _rank_due(self) -> None:
+    async def _rank_due(self, own: bool) -> None:
+        """Users who did something, or those who wait for nothing: these when nobody else needs the loop."""
+        by, behind = "rank" if own else UPKEEP, False
         while True:
-            own = self.due.own
-            users_max = self.size.users_max if self._behind else self.size.users
-            popped = self.due.pop(users_max, self._now_ms())
-            self._behind = self.due.own
-            self.metrics.due_users.set(len(self.due))
-            if not popped:
+            if not self.due.holds(own):
+                behind = False
                 await asyncio.sleep(IDLE_S)
                 continue
-            parts = self._by_shard(popped)
+            await self.turns.take(by)
+            popped = self.due.pop(self.size.users_max if behind else self.size.users, self._now_ms(), own)
+            behind = own and self.due.holds(own)
+            self.metrics.due_users.set(len(self.due))
             acts = (self._record_ms.pop(due.user, None) for due in popped)
             record_ms = [at_ms for at_ms in acts if at_ms is not None]
-            if parts:
-                await self.delivery.put(await self._rank(parts, self.as_of_ms(), record_ms))
-            await asyncio.sleep(self._pause_s(own))
-
-    def _pause_s(self, own: bool) -> float:
-        """After a slice that nobody waited for, while ingest is behind."""
-        return 0.0 if own or not self.users.shards or caught_up(self.users) else UPKEEP_PAUSE_S
+            if parts := self._by_shard(popped):
+                await self.delivery.put(await self._rank(parts, self.as_of_ms(), by, record_ms))
+            elif not popped:  # the budget is spent
+                await asyncio.sleep(IDLE_S)
+            if not (own or caught_up(self.users)):
+                await asyncio.sleep(UPKEEP_PAUSE_S)
 
     def _by_shard(self, popped: list[Due[bytes]]) -> Parts:
         """The due users of each shard that is still at work here."""
@@ -217,12 +217,14 @@ class Emission:
 
         Nothing happens for a shard that was given up meanwhile.
         """
-        ranked = [await self._rank(slice_, as_of_ms) for slice_ in slices(parts, self.size.users_max)]
+        ranked = []
+        for slice_ in slices(parts, self.size.users_max):
+            await self.turns.take(SETTLE)
+            ranked.append(await self._rank(slice_, as_of_ms, SETTLE))
         return await self.delivery.deliver(ranked)
 
-    async def _rank(self, parts: Parts, as_of_ms: int, record_ms: Sequence[int] = ()) -> RankedSlice:
-        """One slice of users, ranked on one surface in each turn."""
-        await self.turns.take("rank")
+    async def _rank(self, parts: Parts, as_of_ms: int, by: str, record_ms: Sequence[int] = ()) -> RankedSlice:
+        """One slice of users, ranked on one surface in each turn. To be called in a turn of `by`."""
         parts = await self._resident(parts)
         batch = self.maker.batch([(shard.state, users) for shard, users in parts])
         if batch is None:
@@ -234,7 +236,7 @@ class Emission:
             spent_s = time.perf_counter() - started
             self.metrics.spent("rank", spent_s)
             self.size.took(len(batch.users), spent_s)
-            await self.turns.take("rank")
+            await self.turns.take(by)
         for shard, users in parts:
             if not shard.closed:
                 shard.state.rows.was_ranked(users, as_of_ms)

@@ -38,12 +38,6 @@ class MadeFeed:
     ranked: RankedFeed
     ids: Sequence[str]
 
-    @property
-    def sources(self) -> Counter[str]:
-        """Entries by their first source."""
-        counts = np.bincount(self.ranked.source, minlength=len(SOURCE_NAMES)).tolist()
-        return Counter(dict(zip(SOURCE_NAMES, counts, strict=False)))
-
     def record(self) -> bytes:
         """The record in the served log; docs/wire.md lists its fields."""
         ranked = self.ranked
@@ -174,9 +168,9 @@ class FeedMaker:
 
     def _topics(self, items: I64) -> tuple[str, ...]:
         """The topics that the feed's entries carry most often (equal ones by id), for after its end."""
-        topics, counts = np.unique(self.index.topics[items], return_counts=True)
+        counts = Counter(self.index.topics[items].ravel().tolist())
         ids = self.index.topic_ids
-        named = [(-n, ids[t]) for t, n in zip(topics.tolist(), counts.tolist(), strict=True) if t >= 0]
+        named = [(-n, ids[t]) for t, n in counts.items() if t >= 0]
         return tuple(name for _, name in sorted(named)[:FEED_TOPICS])
 
     def _part(self, item: int) -> bytes:

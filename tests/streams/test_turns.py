@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from streams.turns import LIGHT_ROUNDS, Turns
+from streams.turns import LIGHT_ROUNDS, UPKEEP, Turns
 
 STEP_S = 0.002
 
@@ -83,6 +83,23 @@ def test_nobody_saves_up_while_away_and_nobody_waits_for_one_who_is() -> None:
     alone, done = asyncio.run(scene())
     assert alone == 50
     assert "ingest" in done[alone : alone + 4], "ranking has no claim to the time it did not use"
+
+
+def test_upkeep_comes_last_but_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(waits_s: float) -> list[str]:
+        monkeypatch.setattr("streams.turns.UPKEEP_WAIT_S_MAX", waits_s)
+        turns, done = Turns(), list[str]()
+        await asyncio.gather(
+            work(turns, UPKEEP, 3, STEP_S, done),
+            work(turns, "ingest", 20, STEP_S, done),
+            work(turns, "ingest", 20, STEP_S, done),
+        )
+        return done
+
+    patient = asyncio.run(scene(1_000.0))
+    assert patient[-3:] == [UPKEEP] * 3
+    hurried = asyncio.run(scene(5 * STEP_S))
+    assert UPKEEP in hurried[:20]
 
 
 def test_a_turn_that_was_given_up_is_passed_over() -> None:

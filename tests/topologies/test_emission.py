@@ -398,7 +398,7 @@ def test_a_shard_that_comes_back_is_compared_again_when_due_users_were_dropped_m
     one.emission.due._filled_ms = None
 
     async def rank() -> None:
-        ranking = asyncio.ensure_future(one.emission._rank_due())
+        ranking = asyncio.ensure_future(one.emission._rank_due(own=False))
         while len(one.emission.due):  # noqa: ASYNC110
             await asyncio.sleep(0)
         ranking.cancel()

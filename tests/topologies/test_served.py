@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
+from models.candidates import SOURCE_NAMES
 from models.features import FEATURE_NAMES
 from models.policy import Fallbacks as FallbackPolicy
 from models.policy import parse_policy
 from streams.concerns import KafkaSettings
 from streams.feeds import Outcome
+from streams.health import Health
 from streams.metrics import Metrics
 from streams.redis_link import RedisUnavailableError
 from tests.both_paths import edited
 from tests.topologies.in_process import LocalWorker, run
 from tests.topologies.test_emission import worker
 from topologies import served as served_module
+from topologies.delivery import Delivery
 from topologies.fallbacks import Fallbacks
 from topologies.feed_making import FeedMaker, MadeFeed
 from topologies.served import ServedLog
@@ -88,9 +91,25 @@ def test_features_are_logged_for_the_share_of_users_that_the_policy_says() -> No
             assert np.array(record["features"]).shape == (len(FEATURE_NAMES), len(record["items"]))
 
 
-def test_sources_of_a_feed_add_up_to_its_entries() -> None:
-    for made in feeds():
-        assert sum(made.sources.values()) == len(made.ids)
+def test_what_a_slice_was_made_of_is_counted_once() -> None:
+    made, metrics = feeds(), Metrics()
+    delivery = Delivery(cast(Any, None), cast(Any, None), metrics, Health())
+    delivery._count(made, [Outcome.WRITTEN] * len(made))
+    delivery._count([], [])
+    value = metrics.value
+    for bit, name in enumerate(SOURCE_NAMES):
+        served = sum(int((one.ranked.source == bit).sum()) for one in made)
+        assert value("feedrank_served_items_total", source=name) == served
+        proposed = sum(one.ranked.candidates.get(name, 0) for one in made)
+        assert value("feedrank_candidates_total", source=name) == proposed
+    for surface in {one.feed.surface for one in made}:
+        count = sum(one.feed.surface == surface for one in made)
+        assert value("feedrank_feeds_total", surface=surface, outcome="written") == count
+    for one in made:
+        shown = delivery.shown.get(
+            np.full(len(one.ranked), one.ranked.user_fp, np.uint64), one.ranked.item_fp
+        )
+        assert ((shown == one.ranked.source) | (one.feed.surface != made[-1].feed.surface)).all()
 
 
 # -- the log ----------------------------------------------------------------------------------------------
