@@ -8,6 +8,7 @@ from pathlib import Path
 from feedrank.dataset.topics import log_of
 from feedrank.diffing.known import Origin, policy_of, slate_of
 from models.policy import Policy
+from models.score import Scorer
 from streams.data_dir import claimed
 from streams.errors import ExitCode, OperatorError
 from streams.feed_heads import FeedHeads, StoredFeed
@@ -16,6 +17,7 @@ from topologies.history import History
 from topologies.model_watch import scorer_of
 from topologies.past import Past
 from topologies.rebuild import rebuild
+from topologies.replay.models import scorer_of_shadow
 from topologies.replay.shadow import Shadow
 from topologies.shadow_feeds import ShadowFeeds, on_disk
 from topologies.shadow_users import ShadowUsers
@@ -51,14 +53,15 @@ def explained(origin: Origin, feed: StoredFeed, models: Path) -> tuple[Why, str]
             "--policy",
             ExitCode.BAD_INPUT,
         )
-    scorer = scorer_of(policy, models)
+    shadow = Shadow.of(origin.settings.worker.data_dir, origin.names)
+    own = origin.policy is None and shadow.exists
+    scorer = scorer_of_shadow(shadow, policy) if own else scorer_of(policy, models)
     if scorer.name != feed.model:
         raise OperatorError(
             f"the feed was ranked by model {feed.model}, at hand is {scorer.name}; put that model's folder "
             "back, or let the user visit and explain the new feed",
             ExitCode.BAD_INPUT,
         )
-    shadow = Shadow.of(origin.settings.worker.data_dir, origin.names)
     if on_disk(shadow) and shadow.definition().as_of_ms == feed.as_of_ms:
         with claimed(shadow.directory):
             users = ShadowUsers(shadow, origin.settings)
@@ -69,17 +72,16 @@ def explained(origin: Origin, feed: StoredFeed, models: Path) -> tuple[Why, str]
     settings = origin.settings
     partitions = TopicsAdmin(settings.kafka, settings.names).partitions(ACTIVITIES)
     past = log_of(settings, policy.verbs, partitions)
-    return rebuilt(origin, feed, past, policy, models), "rows rebuilt from the topics"
+    return rebuilt(origin, feed, past, policy, scorer), "rows rebuilt from the topics"
 
 
-def rebuilt(origin: Origin, feed: StoredFeed, past: Past, policy: Policy, models: Path) -> Why:
+def rebuilt(origin: Origin, feed: StoredFeed, past: Past, policy: Policy, scorer: Scorer) -> Why:
     """From all that happened up to the feed's coordinates. Raises OperatorError where that cannot be."""
     counts: Counter[str] = Counter()
     history = History(policy.verbs, origin.settings.ranking.tick_s * 1_000)
     slate = slate_of(feed, policy, len(past.partitions))
     for one in rebuild(past, history, policy, [slate], counts):
         batch = history.batch([one.slate.user])
-        scorer = scorer_of(policy, models)
         return why(batch, history.index, policy, scorer, origin.surface, feed)
     reasons = "; ".join(f"{count} {name}" for name, count in counts.items()) or "the topics lack its user"
     raise OperatorError(f"the feed cannot be rebuilt: {reasons}", ExitCode.BAD_INPUT)

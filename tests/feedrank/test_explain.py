@@ -11,6 +11,7 @@ import pytest
 from feedrank import cli
 from streams.errors import ExitCode
 from tests.feedrank.people_file import write_people, write_policy
+from tests.feedrank.test_train import data_set
 
 USER = "u07"
 
@@ -66,6 +67,23 @@ def test_the_feed_and_one_item_in_words(data: Path, capsys: pytest.CaptureFixtur
     if gone is not None:
         assert f"dropped by the rule {gone['dropped_by']}" in explain(capsys, USER, gone["id"])[1]
     assert "was no candidate" in explain(capsys, USER, "no-such-item")[1]
+
+
+def test_a_replay_by_a_trained_model(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = data_set(data / "set.parquet")
+    model = str(data / "heavy")
+    assert cli.run(["train", str(rows), model, "--kind", "trees", "--trees", "20"]) == ExitCode.OK
+    asked = ["replay", str(data / "people.jsonl"), "--into", "two", "--feeds", "files", "--partitions", "1"]
+    assert cli.run([*asked, "--model", model]) == ExitCode.OK
+    capsys.readouterr()
+    assert cli.run(["explain", USER, "--namespace", "two", "--json"]) == ExitCode.OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"].startswith("heavy-")
+    assert found["ranked_again_is_the_stored_feed"]
+    first = found["items"][0]
+    assert first["unit"] == "doublings of the odds, beside what is usual"
+    assert not first["exact"]
+    assert first["adds"]["weak"]
 
 
 def test_what_cannot_be_explained_is_said(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
