@@ -44,7 +44,10 @@ Users = Annotated[
     typer.Option(help="Whose feeds to make: ids by commas, @FILE, or a share as 1%. Rows are everyone's."),
 ]
 Jobs = Annotated[int, typer.Option(min=1, max=64, help="Processes.")]
-Partitions = Annotated[int | None, typer.Option(min=1, max=10_000, help="Of files; topics have theirs.")]
+Partitions = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Of the shadow; none: 4, or as the topics."),
+]
 Feeds = Annotated[
     str, typer.Option(help="redis; files: kept in the shadow's directory; none: rows and statistics only.")
 ]

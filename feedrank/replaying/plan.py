@@ -108,11 +108,6 @@ def _of_files(wish: Wish, one: Definition) -> Plan:
 def _of_topics(wish: Wish, settings: Settings, one: Definition) -> Plan:
     admin = TopicsAdmin(settings.kafka, settings.names)
     partitions = admin.partitions(ACTIVITIES)
-    if wish.partitions not in (None, partitions):
-        raise OperatorError(
-            f"{ACTIVITIES} has {partitions} partitions, not {wish.partitions}; leave --partitions out",
-            ExitCode.TOPICS_WRONG,
-        )
     if admin.is_compacted(ACTIVITIES):
         raise OperatorError(
             f"{ACTIVITIES} is compacted: records of it are gone, and a replay would count what is left; set "
@@ -120,15 +115,19 @@ def _of_topics(wish: Wish, settings: Settings, one: Definition) -> Plan:
             ExitCode.TOPICS_WRONG,
         )
     found = find_range(settings.kafka, wish.from_ms, wish.to_ms)
-    made = replace(
-        one, partitions=partitions, starts=found.starts, ends=found.ends, items_ends=found.items_ends
-    )
-    if not made.records:
+    records = sum(end - found.starts[partition] for partition, end in found.ends.items())
+    if wish.partitions in (None, partitions):
+        made = replace(one, partitions=partitions, starts=found.starts, ends=found.ends)
+    else:
+        zeros = dict.fromkeys(range(one.partitions), 0)
+        made = replace(one, starts=zeros, ends=zeros, read_starts=found.starts, read_ends=found.ends)
+    made = replace(made, items_ends=found.items_ends)
+    if not records:
         raise OperatorError(f"{ACTIVITIES} holds nothing in that range; widen --from and --to")
     warnings: tuple[str, ...] = ()
     if found.lost:
         warnings = (f"{found.lost:,} older records were deleted: state begins with what Kafka still keeps",)
-    return Plan(made, made.records, wish.jobs, warnings)
+    return Plan(made, records, wish.jobs, warnings)
 
 
 def time_ms(text: str, option: str) -> int:
@@ -148,7 +147,8 @@ def time_ms(text: str, option: str) -> int:
 
 
 def _offsets(one: Definition) -> str:
-    parts = [f"{p}: {one.starts[p]:,} to {one.ends[p]:,}" for p in sorted(one.ends)]
+    starts, ends = (one.read_starts, one.read_ends) if one.read_ends else (one.starts, one.ends)
+    parts = [f"{p}: {starts[p]:,} to {ends[p]:,}" for p in sorted(ends)]
     return "offsets " + ", ".join(parts)
 
 

@@ -94,8 +94,8 @@ class _readable:  # noqa: N801
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
         if isinstance(error, SchemaResolutionError):
             raise OperatorError(
-                f"{self._path}: its schema does not resolve to the one of docs/wire.md ({str(error)[:200]}); write "
-                "its fields with the types that stand there",
+                f"{self._path}: its schema does not resolve to the one of docs/wire.md ({str(error)[:200]}); "
+                "write its fields with the types that stand there",
                 ExitCode.BAD_INPUT,
             ) from error
         if isinstance(error, (OSError, EOFError, ValueError, pa.ArrowException, StopIteration)):

@@ -180,6 +180,7 @@ async def settle_feeds(steps: Steps, partition: int, as_of_ms: int, moved: Moved
         state = steps.open_users(partition, store, catalogue.index)
         shard = LocalShard(ACTIVITIES, partition, state, store, lambda messages: {})
         shard.restore()
+        state.position = steps.definition.resume(partition)
         return await _rank_all(steps, shard, catalogue, sink, as_of_ms, moved)
     finally:
         await sink.close()

@@ -60,8 +60,9 @@ def open_steps(directory: Path, settings: Settings) -> Steps:
     one = shadow.definition()
     spool = Spool(shadow.spool)
     log: RecordLog = spool
-    if one.source == "kafka":
-        log = KeptItems(KafkaLog(settings.kafka, one.items_ends, FETCH_RECORDS), spool)
+    if not one.spooled:
+        at_once = min(FETCH_RECORDS, settings.worker.replay_records_max)
+        log = KeptItems(KafkaLog(settings.kafka, one.items_ends, at_once), spool)
     policy = parse_policy(one.policy, str(shadow.directory))
     return Steps(shadow, one, settings, policy, log, registry_of(settings))
 

@@ -13,6 +13,7 @@ from streams.settings import Settings
 from topologies.replay.feeds import count_active
 from topologies.replay.kafka_log import KafkaLog
 from topologies.replay.pool import FETCH_RECORDS, Phase, Runner, Spent, open_steps, runner
+from topologies.replay.records import until
 from topologies.replay.shadow import END_OF_DATA, Definition, Shadow
 from topologies.replay.spool import Record, Spool
 from topologies.ticks import tick_of
@@ -74,16 +75,21 @@ class Replay:
                 self._spool(one, spool)
         except _Stopped:
             return False
-        if one.source == "files":
+        if one.spooled:
             self.shadow.amend(replace(one, ends=spool.ends()))
         return True
 
     def _spool(self, one: Definition, spool: Spool) -> None:
         if one.source == "files":
             spool.make(self._watched(self.read(one)), one.partitions)
+            return
+        log = KafkaLog(self.settings.kafka, one.items_ends, FETCH_RECORDS)
+        items = self._watched_batches(log.items())
+        if one.spooled:
+            activities = self._watched_batches(_of_range(log, one))
+            asyncio.run(spool.keep(items, activities, one.partitions, len(one.read_ends)))
         else:
-            log = KafkaLog(self.settings.kafka, one.items_ends, FETCH_RECORDS)
-            asyncio.run(spool.keep_items(self._watched_batches(log.items())))
+            asyncio.run(spool.keep_items(items))
 
     def _watched(self, records: Iterable[Record]) -> Iterator[Record]:
         for number, record in enumerate(records, 1):
@@ -127,6 +133,13 @@ class Replay:
             return one.partitions
         steps = open_steps(self.shadow.directory, self.settings)
         return sum(count_active(steps, p, as_of_ms) for p in partitions)
+
+
+async def _of_range(log: KafkaLog, one: Definition) -> AsyncIterator[RecordBatch]:
+    """Activities of the topic, partition by partition: all of one user lie in one, in their order."""
+    for partition, end in one.read_ends.items():
+        async for batch in log.activities(partition, one.read_starts[partition], end):
+            yield until(batch, end)
 
 
 class _Stopped(Exception):  # noqa: N818

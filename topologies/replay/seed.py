@@ -69,6 +69,7 @@ class Seeder:
         """Raises OperatorError: the range has left the log, the namespace has rows of another, no answer."""
         one, names = self.definition, self.definition.names
         admin = TopicsAdmin(self.kafka, names)
+        self._demand_partitions(admin.partitions(ACTIVITIES))
         admin.create(but=(names.served,))
         try:
             self._demand_positions_in_log()
@@ -85,9 +86,24 @@ class Seeder:
 
     # -- what must be so -------------------------------------------------------------------------------
 
+    def _demand_partitions(self, there: int) -> None:
+        wanted = self.definition.partitions
+        if wanted == there:
+            return
+        todo = (
+            f"let producers rest, then raise it: kafka-topics.sh --alter --topic {ACTIVITIES} --partitions "
+            f"{wanted}, and catch up again"
+            if there < wanted
+            else "Kafka cannot take partitions away: replay into a namespace that has as many"
+        )
+        raise OperatorError(
+            f"{self.definition.namespace} has {wanted} partitions, {ACTIVITIES} has {there}; {todo}",
+            ExitCode.TOPICS_WRONG,
+        )
+
     def _demand_positions_in_log(self) -> None:
         for partition, (low, high) in self._bounds(ACTIVITIES).items():
-            end = self.definition.ends[partition]
+            end = self.definition.resume(partition)
             if not low <= end <= high:
                 raise OperatorError(
                     f"{self.definition.namespace} ends at offset {end} of {ACTIVITIES} partition "
@@ -119,6 +135,7 @@ class Seeder:
         store = ShardStore(self.shadow.users(partition))
         try:
             position = self._position(store)
+            position["position"] = self.definition.resume(partition)
             position["watermark_ms"] = max(position["watermark_ms"], self.definition.as_of_ms)
             self._send_store(self.definition.names.users_changelog, partition, store, USER_TAGS, position)
         finally:

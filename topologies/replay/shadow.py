@@ -17,7 +17,7 @@ Source = Literal["kafka", "files"]
 Sink = Literal["redis", "files", "none"]
 
 DEFINITION_FILE = "replay.json"
-FORMAT = 2
+FORMAT = 3
 END_OF_DATA = -1
 
 
@@ -28,6 +28,9 @@ class Definition:
     `starts`, `ends`: first offset and the one after the last, by partition of activities; `items_ends`: of
     items, read from the beginning. `as_of_ms`: when feeds are settled, a multiple of the tick; END_OF_DATA:
     the tick after the newest event. `policy`: the text of the policy file. `users`: whose feeds are made.
+
+    `read_starts`, `read_ends`: of a topic that has another number of partitions: its records are spooled by
+    key first; `starts` and `ends` are then places in the spool. Else empty.
     """
 
     job: str
@@ -46,6 +49,8 @@ class Definition:
     sink: Sink = "redis"
     users: str = ""
     generation: int = 1
+    read_starts: dict[int, int] = field(default_factory=dict)
+    read_ends: dict[int, int] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """JSON text."""
@@ -60,13 +65,23 @@ class Definition:
         fields: dict[str, Any] = orjson.loads(text)
         if fields.pop("format", None) != FORMAT:
             raise ValueError("another version of feedrank wrote it")
-        for name in ("starts", "ends", "items_ends"):
+        for name in ("starts", "ends", "items_ends", "read_starts", "read_ends"):
             fields[name] = {int(partition): offset for partition, offset in fields[name].items()}
         return cls(**fields | {"files": tuple(fields["files"])})
 
     @property
     def names(self) -> Namespace:
         return Namespace(self.namespace)
+
+    @property
+    def spooled(self) -> bool:
+        """Whether activities are read from a spool, not from their topic."""
+        return self.source == "files" or bool(self.read_ends)
+
+    def resume(self, partition: int) -> int:
+        """The offset of the activities topic where a worker of this namespace goes on. Partitions that the
+        topic is given for it begin at 0."""
+        return self.read_ends.get(partition, 0) if self.read_ends else self.ends[partition]
 
     @property
     def records(self) -> int:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -106,45 +107,52 @@ class Spool:
     def make(self, records: Iterable[Record], partitions: int) -> dict[int, int]:
         """Write records of both topics, activities by their key's partition of `partitions`; returns how many
         activities each partition has. Raises OperatorError when the disk does not take them."""
-        fresh = self.directory.with_name(f"{self.directory.name}.new")
-        try:
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(parents=True)
-            found = self._fill(fresh, records, partitions)
-            (fresh / ENDS_FILE).write_bytes(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS))
-            fresh.replace(self.directory)
-        except OSError as error:
-            raise disk_error(fresh, error) from error
-        return found
-
-    @staticmethod
-    def _fill(directory: Path, records: Iterable[Record], partitions: int) -> dict[int, int]:
-        items = _Writer(directory / "items-0")
-        shares = [_Writer(directory / f"activities-{p}") for p in range(partitions)]
-        for one in records:
-            writer = items if one.topic == ITEMS else shares[partition_of(one.key, partitions)]
-            writer.add(writer.records, one.timestamp_ms, one.key, one.value)
-        for writer in (items, *shares):
-            writer.close()
-        return {partition: writer.records for partition, writer in enumerate(shares)}
+        with self._fresh() as fresh:
+            items = _Writer(fresh / "items-0")
+            shares = [_Writer(fresh / f"activities-{p}") for p in range(partitions)]
+            for one in records:
+                writer = items if one.topic == ITEMS else shares[partition_of(one.key, partitions)]
+                writer.add(writer.records, one.timestamp_ms, one.key, one.value)
+            items.close()
+            return _close(fresh, shares)
 
     async def keep_items(self, batches: AsyncIterator[RecordBatch]) -> None:
         """Write the items of another source. Raises OperatorError when the disk does not take them."""
+        with self._fresh() as fresh:
+            await _copy(batches, _Writer(fresh / "items-0"))
+
+    async def keep(
+        self,
+        items: AsyncIterator[RecordBatch],
+        activities: AsyncIterator[RecordBatch],
+        partitions: int,
+        were: int,
+    ) -> None:
+        """Write items, and activities of a topic of `were` partitions as if it had `partitions`.
+
+        A record without a key, or in another partition than its key's, is left out: the live job has set it
+        aside. Raises OperatorError when the disk does not take them.
+        """
+        with self._fresh() as fresh:
+            await _copy(items, _Writer(fresh / "items-0"))
+            shares = [_Writer(fresh / f"activities-{p}") for p in range(partitions)]
+            async for batch in activities:
+                for at_ms, key, value in zip(
+                    batch.timestamps_ms.tolist(), batch.keys, batch.values, strict=True
+                ):
+                    if key is not None and partition_of(key, were) == batch.partition:
+                        writer = shares[partition_of(key, partitions)]
+                        writer.add(writer.records, at_ms, key, value)
+            _close(fresh, shares)
+
+    @contextmanager
+    def _fresh(self) -> Iterator[Path]:
+        """A directory that takes this one's place when the block ends well."""
         fresh = self.directory.with_name(f"{self.directory.name}.new")
         try:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            items = _Writer(fresh / "items-0")
-            async for batch in batches:
-                for offset, at_ms, key, value in zip(
-                    batch.offsets.tolist(),
-                    batch.timestamps_ms.tolist(),
-                    batch.keys,
-                    batch.values,
-                    strict=True,
-                ):
-                    items.add(offset, at_ms, key, value)
-            items.close()
+            yield fresh
             fresh.replace(self.directory)
         except OSError as error:
             raise disk_error(fresh, error) from error
@@ -187,3 +195,21 @@ class Spool:
                 end = base + last + 1
                 first = max(start, base)
                 yield RawFetch(*place, first, end, [batch], [], False, end, raw=[memoryview(data)])
+
+
+async def _copy(batches: AsyncIterator[RecordBatch], writer: _Writer) -> None:
+    """All records with their offsets."""
+    async for batch in batches:
+        columns = (batch.offsets.tolist(), batch.timestamps_ms.tolist(), batch.keys, batch.values)
+        for record in zip(*columns, strict=True):
+            writer.add(*record)
+    writer.close()
+
+
+def _close(directory: Path, shares: Sequence[_Writer]) -> dict[int, int]:
+    """End the files of all partitions, and say how many records each has."""
+    for writer in shares:
+        writer.close()
+    found = {partition: writer.records for partition, writer in enumerate(shares)}
+    (directory / ENDS_FILE).write_bytes(orjson.dumps(found, option=orjson.OPT_NON_STR_KEYS))
+    return found
