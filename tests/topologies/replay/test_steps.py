@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,17 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tests.integration.test_oracle import as_event, told
+from benchmarks.replay import Silent
+from feedrank.load.events import Event
+from tests.integration.test_oracle import as_event, real_events, told
 from tests.oracle.digest import digest
 from tests.oracle.made_up import Size, Stream
-from tests.shadows import BUNDLED, TICK_MS, define, run_all, settings
+from tests.shadows import BUNDLED, TICK_MS, define, digest_of, run_all, settings
+from topologies.replay.run import Replay
+
+REAL_EVENTS = 6_000
+ACTIVE_MIN = 20
+"""Users of the real stream who are active at its cut."""
 
 
 def expected(stream: Stream) -> str:
@@ -60,3 +68,34 @@ def test_any_stream_in_any_cuts(
     given = settings(directory, REPLAY_RECORDS_MAX=min(slice_records, rows_max), RANK_USERS_MAX=few)
     found = run_all(shadow, given, random.Random(seed) if interrupted else None, rows_max)
     assert found.hash() == digest(world, world.settled(stream.end_ms, TICK_MS))
+
+
+@pytest.fixture(scope="module")
+def real(data_dir: Path) -> list[Event]:
+    """The beginning of the real social stream."""
+    return list(islice(real_events(data_dir), REAL_EVENTS))
+
+
+@pytest.mark.parametrize(
+    ("partitions", "processes", "slice_records", "interrupted"),
+    [(1, 1, 20_000, False), (3, 1, 90, True), (4, 2, 33, False)],
+)
+def test_the_real_stream_in_any_cuts_and_processes(
+    tmp_path: Path,
+    real: list[Event],
+    partitions: int,
+    processes: int,
+    slice_records: int,
+    interrupted: bool,
+) -> None:
+    end_ms = max(event.time_ms for event in real) + 1
+    world = told(real, BUNDLED, partitions)
+    shadow = define(tmp_path, "real", real, end_ms, partitions)
+    given = settings(tmp_path, REPLAY_RECORDS_MAX=slice_records)
+    if processes > 1:
+        assert Replay(shadow, given, processes, Silent(), lambda one: ()).run()
+        found = digest_of(shadow)
+    else:
+        found = run_all(shadow, given, random.Random(partitions) if interrupted else None)
+    assert found.hash() == digest(world, world.settled(end_ms, TICK_MS))
+    assert found.feeds.records > 2 * ACTIVE_MIN
