@@ -1,8 +1,8 @@
 """Benchmark `freshness`: from an activity to its feed in Redis, at half the sustained rate, and mixed.
 
-First a backlog shows the rate that the worker sustains. Then an open-loop load runs at half of it with few
-visits, and once more with so many visits that ranking has as much to do as ingest. The worker's histogram
-counts every feed; an observer outside of it sees some of them come.
+First a backlog shows the rate that the worker sustains. Then open-loop loads run at an eighth, a quarter and
+half of it with few visits, and at half with so many visits that ranking has as much to do as ingest. The
+worker's histogram counts every feed; an observer outside of it sees some of them come.
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ BACKLOG_S = 10
 """Seconds x BURST_PER_S activities of backlog."""
 FEW_VISITS_PER_S = 200
 MANY_VISITS_PER_S = 1_000
+LOADS = (
+    ("an eighth of the sustained rate", 1 / 8, FEW_VISITS_PER_S),
+    ("a quarter of the sustained rate", 1 / 4, FEW_VISITS_PER_S),
+    ("half the sustained rate", 1 / 2, FEW_VISITS_PER_S),
+    ("mixed", 1 / 2, MANY_VISITS_PER_S),
+)
+"""Name, share of the sustained rate, visits/s. The goals are for half of it; the others show where it bends."""
 SETTLE_S = 5
 P50_GOAL_MS = 50.0
 P99_GOAL_MS = 250.0
@@ -71,8 +78,8 @@ def run(place: Place) -> Iterator[Figure]:
         try:
             worker.follow(BACKLOG_S * BURST_PER_S, 300)
             sustained = process.outcome.per_second(BACKLOG_S * BURST_PER_S // 3)
-            yield from _measure(scene, "half the sustained rate", sustained / 2, FEW_VISITS_PER_S, 2)
-            yield from _measure(scene, "mixed", sustained / 2, MANY_VISITS_PER_S, 3)
+            for seed, (subject, share, visits) in enumerate(LOADS, 2):
+                yield from _measure(scene, subject, sustained * share, visits, seed)
         finally:
             process.stop()
 

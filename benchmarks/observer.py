@@ -18,6 +18,8 @@ from wire.names import ACTIVITIES, Namespace
 VISITS_PER_S = 25
 USERS = 500
 SURFACE = "for_you"
+LAST_ANSWERS_S = 20.0
+POLL_S = 0.05
 
 
 class Observer:
@@ -34,7 +36,7 @@ class Observer:
         self.unanswered = 0
 
     def watch(self, duration_s: float) -> None:
-        """Visit and listen for `duration_s`, then wait a little for the last answers."""
+        """Visit and listen for `duration_s`, then wait for the last answers, for LAST_ANSWERS_S at most."""
         listener = threading.Thread(target=self._listen, daemon=True)
         listener.start()
         end = time.monotonic() + duration_s
@@ -43,7 +45,9 @@ class Observer:
             self._visit(f"observed-{visit % USERS:04d}", visit)
             visit += 1
             time.sleep(1 / VISITS_PER_S)
-        self._stop.wait(2.0)
+        last = time.monotonic() + LAST_ANSWERS_S
+        while self._asked and time.monotonic() < last:
+            time.sleep(POLL_S)
         self._stop.set()
         listener.join(5)
         self.unanswered += len(self._asked)
