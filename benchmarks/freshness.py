@@ -33,7 +33,7 @@ LOADS = (
     ("half the sustained rate", 1 / 2, FEW_VISITS_PER_S),
     ("mixed", 1 / 2, MANY_VISITS_PER_S),
 )
-"""Name, share of the sustained rate, visits/s. The goals are for half of it; the others show where it bends."""
+"""Name, share of the sustained rate, visits/s. Goals are for half of it; the others show where it bends."""
 SETTLE_S = 5
 P50_GOAL_MS = 50.0
 P99_GOAL_MS = 250.0
@@ -96,6 +96,7 @@ def _measure(scene: Scene, subject: str, rate: float, visits: int, seed: int) ->
         observer.watch(seconds)
         after, cpu_after, ended = worker.measured(), cpu_s(pid), time.monotonic()
         load.wait(60)
+        observer.wait_for_the_last()
     finally:
         load.stop()
     feeds = (after.total("feeds_total") - before.total("feeds_total")) / (ended - began)

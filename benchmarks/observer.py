@@ -32,24 +32,27 @@ class Observer:
         self._channel = Namespace(namespace).changed
         self._asked: dict[str, float] = {}
         self._stop = threading.Event()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         self.seconds: list[float] = []
         self.unanswered = 0
 
     def watch(self, duration_s: float) -> None:
-        """Visit and listen for `duration_s`, then wait for the last answers, for LAST_ANSWERS_S at most."""
-        listener = threading.Thread(target=self._listen, daemon=True)
-        listener.start()
+        """Visit and listen for `duration_s`."""
+        self._listener.start()
         end = time.monotonic() + duration_s
         visit = 0
         while time.monotonic() < end:
             self._visit(f"observed-{visit % USERS:04d}", visit)
             visit += 1
             time.sleep(1 / VISITS_PER_S)
+
+    def wait_for_the_last(self) -> None:
+        """Listen until every visit has its feed, for LAST_ANSWERS_S at most."""
         last = time.monotonic() + LAST_ANSWERS_S
         while self._asked and time.monotonic() < last:
             time.sleep(POLL_S)
         self._stop.set()
-        listener.join(5)
+        self._listener.join(5)
         self.unanswered += len(self._asked)
 
     def quantile_ms(self, q: float) -> float:
