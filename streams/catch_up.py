@@ -11,8 +11,8 @@ from streams.errors import ExitCode, OperatorError
 from streams.recovery import Replay
 from streams.shard import S, Shard
 
-RESTORED_ROWS_MAX = 200_000
-"""Replayed rows that wait for RocksDB in memory; beyond, they are written while replaying."""
+RESTORED_BYTES_MAX = 256 << 20
+"""Of one shard's replayed rows that wait for RocksDB in memory; beyond, they are written while replaying."""
 
 
 class Restore(Generic[S]):
@@ -21,7 +21,7 @@ class Restore(Generic[S]):
     def __init__(self, shard: Shard[S]) -> None:
         self._shard = shard
         self._position: bytes | None = None
-        self._waiting = 0
+        self._waiting = 0  # bytes
 
     def replay(self) -> Replay:
         """Start with what RocksDB has."""
@@ -39,8 +39,8 @@ class Restore(Generic[S]):
                 break
         checkpoints = self._shard.checkpoints
         checkpoints.changelog_next = next_offset
-        self._waiting += len(rows)
-        if self._waiting > RESTORED_ROWS_MAX:
+        self._waiting += sum(len(value) for _, value in rows if value)
+        if self._waiting > RESTORED_BYTES_MAX:
             self._waiting = 0
             await checkpoints.flush()
 

@@ -131,7 +131,7 @@ def test_aborted_transactions_at_the_tail_are_passed_over(kafka: str, source: st
 def test_a_large_replay_goes_to_rocksdb_on_the_way(
     kafka: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams.catch_up, "RESTORED_ROWS_MAX", 10)
+    monkeypatch.setattr(streams.catch_up, "RESTORED_BYTES_MAX", 10)
 
     async def story() -> None:
         records = numbers(200)
