@@ -11,12 +11,13 @@ nobody waits, has what is left.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 
 LIGHT_ROUNDS = 8
 """About as many as a fetch or a write to Redis takes from its socket to whoever awaits it; 20 us each."""
 
+SPENT_S_MIN = 1e-6
+"""What a turn takes at least: on a clock that stands still turns go round."""
 UPKEEP = "upkeep"
 UPKEEP_WAIT_S_MAX = 1.0
 """Upkeep that waited for so long comes before all others: feeds that are missing are made on a busy worker
@@ -40,34 +41,35 @@ class Turns:
         if not self._waiting.get(by):
             self._spent_s[by] = max(self._spent_s.get(by, 0.0), self._now_s)  # nobody saves up
             if by == UPKEEP:
-                self._upkeep_s = time.perf_counter()
+                self._upkeep_s = asyncio.get_running_loop().time()
         self._waiting.setdefault(by, deque()).append(turn)
         if self._turning is None:
             self._turning = asyncio.create_task(self._turn(), name="turns")
         await turn
 
     async def _turn(self) -> None:
+        clock = asyncio.get_running_loop().time
         try:
             while True:
                 for _ in range(self._light_rounds):
                     await asyncio.sleep(0)
-                by = self._next()
+                by = self._next(clock())
                 if by is None:
                     return
                 turn = self._waiting[by].popleft()
                 if turn.done():  # given up
                     continue
-                self._now_s, started = self._spent_s[by], time.perf_counter()
+                self._now_s, started = self._spent_s[by], clock()
                 turn.set_result(None)
                 await asyncio.sleep(0)  # it is run first, as it was called first
-                self._spent_s[by] += time.perf_counter() - started
+                self._spent_s[by] += max(clock() - started, SPENT_S_MIN)
         finally:
             self._turning = None
 
-    def _next(self) -> str | None:
+    def _next(self, now_s: float) -> str | None:
         asked = [by for by, waiting in self._waiting.items() if waiting]
         if UPKEEP in asked and len(asked) > 1:
-            if time.perf_counter() - self._upkeep_s > UPKEEP_WAIT_S_MAX:
+            if now_s - self._upkeep_s > UPKEEP_WAIT_S_MAX:
                 return UPKEEP
             asked.remove(UPKEEP)
         return min(asked, key=self._spent_s.__getitem__, default=None)

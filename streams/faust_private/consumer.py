@@ -40,7 +40,7 @@ COMMIT_S = 10.0
 MAX_POLL_INTERVAL_S = 600.0
 HEARTBEAT_SHARE = 0.25
 HEARTBEAT_MS_MAX = 500
-"""A member hears of a rebalance with its next heartbeat, and until the last one has, partitions stand still."""
+"""A member hears of a rebalance with its next heartbeat; until the last one has, partitions stand still."""
 
 log = logger(__name__)
 
