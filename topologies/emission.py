@@ -33,7 +33,7 @@ from topologies.heartbeat import caught_up
 from topologies.user_shard import Signals, UserShard
 
 U64 = NDArray[np.uint64]
-IDLE_S = 0.002
+BUDGET_POLL_S = 0.002
 PARTITION_BYTES = 2
 HOLD_SHARE = 0.8
 """Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
@@ -121,6 +121,7 @@ class Emission:
     turns: Turns = field(default_factory=Turns)
     dropped: set[int] = field(default_factory=set)
     _record_ms: dict[bytes, int] = field(default_factory=dict)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -134,6 +135,7 @@ class Emission:
             key = prefix + user
             if self.due.mark(key, REASONS[role], now_ms, now_ms):
                 self._record_ms.setdefault(key, record_ms)
+        self._came.set()
 
     def items_came(self, fps: U64) -> None:
         """New items make the active followers of their authors due."""
@@ -159,12 +161,14 @@ class Emission:
             if at_ms > as_of_ms - self.active_ms:
                 key = prefix + user
                 self.due.mark(key, Reason.NEW_ITEM, now_ms, now_ms - (as_of_ms - at_ms))
+        self._came.set()
 
     def mark(self, partition: int, users: Sequence[bytes], reason: Reason, idle_ms: Sequence[int]) -> None:
         """Users that a census found: missing, stale."""
         now_ms = self._now_ms()
         for user, idle in zip(users, idle_ms, strict=True):
             self.due.mark(due_key(partition, user), reason, now_ms, now_ms - idle)
+        self._came.set()
 
     # -- the loop -------------------------------------------------------------------------------------
 
@@ -178,7 +182,8 @@ class Emission:
         while True:
             if not self.due.holds(own):
                 behind = False
-                await asyncio.sleep(IDLE_S)
+                self._came.clear()
+                await self._came.wait()
                 continue
             await self.turns.take(by)
             popped = self.due.pop(self.size.users_max if behind else self.size.users, self._now_ms(), own)
@@ -189,7 +194,7 @@ class Emission:
             if parts := self._by_shard(popped):
                 await self.delivery.put(await self._rank(parts, self.as_of_ms(), by, record_ms))
             elif not popped:  # the budget is spent
-                await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(BUDGET_POLL_S)
             if not (own or caught_up(self.users)):
                 await asyncio.sleep(UPKEEP_PAUSE_S)
 

@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
     "streams.producing.BATCH_BYTES_MAX": 5_000,
     "streams.feeds.SLICE_FEEDS_MAX": 3,
     "streams.feeds.VERSIONS_SLICE_MAX": 3,
-    "topologies.emission.IDLE_S": 0.4,
+    "topologies.emission.BUDGET_POLL_S": 0.4,
     "topologies.heartbeat.BEAT_S": 0.5,
     "topologies.settler.POLL_S": 0.5,
     "topologies.ingest.CHECKPOINT_ROWS_MAX": 6,
