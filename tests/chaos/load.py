@@ -17,7 +17,8 @@ from wire.names import ACTIVITIES, ITEMS
 
 BAD_SHARE = 0.01
 TICK_S = 0.05
-FLUSH_S = 180.0
+FLUSH_S = 900.0
+"""A producer that gives a record up sends its neighbours again: with bad ones among them, counts are wrong."""
 
 
 class Generator(threading.Thread):
