@@ -18,7 +18,7 @@ from wire.names import ACTIVITIES, ITEMS
 BAD_SHARE = 0.01
 TICK_S = 0.05
 FLUSH_S = 900.0
-"""A producer that gives a record up sends its neighbours again: with bad ones among them, counts are wrong."""
+"""A producer that gives a record up sends its neighbours again: of bad ones there are too many then."""
 
 
 class Generator(threading.Thread):
