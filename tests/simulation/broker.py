@@ -137,6 +137,11 @@ class Broker:
         mine.state = "committing" if how == COMMIT else "aborting"
         self.loop.spawn(self.network.servers, self._write_markers(mine, how))
 
+    async def all_marked(self) -> None:
+        """Returns when every transaction that was decided has its markers in all its partitions."""
+        while any(one.state in ("committing", "aborting") for one in self._transactions.values()):  # noqa: ASYNC110
+            await asyncio.sleep(RETRY_S)
+
     async def _write_markers(self, mine: Transaction, how: int) -> None:
         epoch, partitions = mine.epoch, sorted(mine.partitions)
         self.loop.random.shuffle(partitions)

@@ -26,6 +26,10 @@ FAULTS = (
 )  # fmt: skip
 
 
+LARGE_SHARE = 0.1
+"""Of seeds: a larger world, for longer."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """One seed's kind of run. `rates`: by kind of request, how many of a thousand go wrong; `kinds`: faults
@@ -44,19 +48,23 @@ class Plan:
 
     @classmethod
     def drawn(cls, draw: random.Random) -> Plan:
+        """Mostly small: what goes wrong needs few records, and more seeds find more than more records."""
         kinds = tuple(name for name in dict.fromkeys(FAULTS) if draw.random() < 0.5)
-        rates = {kind: draw.choice((0, 0, 20, 100)) for kind in (*FATES, "damage", "stray")}
+        large, in_memory = draw.random() < LARGE_SHARE, draw.choice((3, 5, 40))
+        often = (0, 0, 20, 100) if large else (0, 0, 50, 250)
+        rates = {kind: draw.choice(often) for kind in (*FATES, "damage", "stray")}
+        records, ranked = (min(draw.choice((1, 3, 8)), in_memory) for _ in range(2))
         return cls(
-            partitions=draw.randint(1, 3),
+            partitions=draw.randint(1, 3) if large else draw.choice((1, 1, 2)),
             workers=draw.randint(1, 3),
-            sizes=Sizes(draw.choice((3, 5, 40)), draw.choice((1, 3, 3)), draw.randint(1, 3)),
-            activities=draw.randint(10, 60),
-            items=draw.randint(4, 14),
-            users=draw.randint(2, 8),
+            sizes=Sizes(in_memory, records, ranked),
+            activities=draw.randint(10, 60) if large else draw.randint(4, 16),
+            items=draw.randint(4, 14) if large else draw.randint(3, 6),
+            users=draw.randint(2, 8) if large else draw.randint(1, 4),
             rates=rates,
             kinds=kinds,
-            pause_s=draw.choice((0.5, 2.0, 5.0)),
-            produce_s=draw.choice((2.0, 8.0, 15.0)),
+            pause_s=draw.choice((0.5, 2.0, 5.0)) if large else draw.choice((0.3, 1.0, 2.5)),
+            produce_s=draw.choice((2.0, 8.0, 15.0)) if large else draw.choice((2.0, 4.0, 6.0)),
         )
 
 
@@ -134,7 +142,7 @@ class Faults:
         process = worker.process
         process.frozen = True
         one.note(f"{worker.name} is frozen")
-        one.loop.call_later(self._random.choice((0.2, 2.0, 9.0)), setattr, process, "frozen", False)
+        one.loop.call_later(self._random.choice((0.2, 2.0, 6.0)), setattr, process, "frozen", False)
 
     async def _cut(self) -> None:
         """One worker cannot reach the brokers for a while."""

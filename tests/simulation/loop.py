@@ -7,8 +7,9 @@ import heapq
 import random
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
+from itertools import count
 from typing import Any
 
 STEP_S = 0.00005
@@ -22,7 +23,7 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive, self.frozen = True, False
-        self.turns: deque[asyncio.Handle] = deque()
+        self.turns: deque[Turn] = deque()
         self.context: Context = copy_context()
         self.context.run(PROCESS.set, self)
         self.at_death: list[Callable[[], None]] = []
@@ -38,26 +39,28 @@ class StuckError(AssertionError):
     """So many turns and no end."""
 
 
-class _Turns:
-    """Takes the place of the loop's queue: one queue for each process."""
+class Turn:
+    """What asyncio calls a handle: a call that is to be made, in the context of its process."""
 
-    def __init__(self, loop: SimLoop) -> None:
-        self._loop = loop
+    __slots__ = ("_arguments", "_call", "_context", "gone")
 
-    def append(self, handle: asyncio.Handle) -> None:
-        process: Process = handle._context.get(PROCESS, self._loop.world)  # type: ignore[attr-defined]
-        if process.alive or self._loop.ending:
-            process.turns.append(handle)
+    def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...], context: Context | None) -> None:
+        self._call, self._arguments = call, arguments
+        self._context = copy_context() if context is None else context
+        self.gone = False
 
-    def __len__(self) -> int:
-        return sum(len(process.turns) for process in self._loop.processes)
+    def cancel(self) -> None:
+        self.gone = True
 
-    def __iter__(self) -> Iterator[asyncio.Handle]:
-        return (handle for process in self._loop.processes for handle in process.turns)
+    def cancelled(self) -> bool:
+        return self.gone
 
-    def clear(self) -> None:
-        for process in self._loop.processes:
-            process.turns.clear()
+    def process(self, otherwise: Process) -> Process:
+        """Whose turn it is."""
+        return self._context.get(PROCESS, otherwise)
+
+    def run(self) -> None:
+        self._context.run(self._call, *self._arguments)
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -77,7 +80,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self.ending = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.complaints: list[dict[str, Any]] = []
-        self._ready = _Turns(self)
+        self._timers: list[tuple[float, int, Turn]] = []
+        self._numbers = count()
         self.set_task_factory(self._make_task)
         self.set_exception_handler(lambda loop, context: self.complaints.append(context))
 
@@ -116,6 +120,23 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # -- turns -----------------------------------------------------------------------------------------
 
+    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        return self._queue(Turn(callback, args, context))
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        turn = Turn(callback, args, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), turn))
+        return turn
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def _queue(self, turn: Turn) -> Turn:
+        process = turn.process(self.world)
+        if process.alive or self.ending:
+            process.turns.append(turn)
+        return turn
+
     def _run_once(self) -> None:
         self._come_due()
         ready = [p for p in self.processes if p.turns and not p.frozen]
@@ -123,28 +144,29 @@ class SimLoop(asyncio.BaseEventLoop):
             self._skip()
             return
         process = ready[0] if len(ready) == 1 else ready[int(self.random.random() * len(ready))]
-        handle = process.turns.popleft()
-        if not handle._cancelled:  # type: ignore[attr-defined]
-            handle._run()
+        turn = process.turns.popleft()
+        if not turn.gone:
+            try:
+                turn.run()
+            except Exception as error:
+                self.complaints.append({"message": f"in a turn of {process}", "exception": error})
         self.steps += 1
         self.now_s += STEP_S
         if self.steps > STEPS_MAX and not self.ending:
             raise StuckError(f"no end after {self.steps} turns, {self.now_s:.0f} s")
 
     def _come_due(self) -> None:
-        scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and (scheduled[0]._cancelled or scheduled[0]._when <= self.now_s):
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            if not handle._cancelled:
-                self._ready.append(handle)
+        timers, now_s = self._timers, self.now_s
+        while timers and (timers[0][0] <= now_s or timers[0][2].gone):
+            turn = heapq.heappop(timers)[2]
+            if not turn.gone:
+                self._queue(turn)
 
     def _skip(self) -> None:
         """Nobody has anything to do before the next timer."""
-        scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
-        if not scheduled:
+        if not self._timers:
             raise StuckError("everything waits, for nothing")
-        self.now_s = max(self.now_s, scheduled[0]._when)
+        self.now_s = max(self.now_s, self._timers[0][0])
         self.trace = zlib.crc32(b"%.6f" % self.now_s, self.trace)
 
     # -- the end ---------------------------------------------------------------------------------------

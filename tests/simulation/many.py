@@ -15,7 +15,7 @@ from tests.simulation.redis_server import RedisServer
 from tests.simulation.simulation import Verdict, play
 from tests.simulation.teeth import broken
 
-CHUNK = 10
+CHUNK = 25
 SHARED_MEMORY = Path("/dev/shm")
 
 

@@ -35,6 +35,7 @@ from wire.names import ACTIVITIES, DEAD_LETTERS, ITEMS
 RESTART_S = 1.0
 STOP_S = 5.0
 SETTLE_S = 40.0
+POLL_S = 0.3
 SETTLES_MAX = 20
 FOREIGN = 999
 
@@ -204,17 +205,17 @@ class Simulation:
                 self.bad[tp.topic, tp.partition, offset] = one.value
 
     async def _settle(self) -> None:
-        """As `feedrank settle` does."""
-        tick = tick_of(self.script.end_ms, TICK_S * 1_000)
+        """As `feedrank settle` does; when it gives up it is asked again for a later tick, as it says."""
+        first = tick_of(self.script.end_ms, TICK_S * 1_000)
         tps = [TopicPartition(ACTIVITIES, p) for p in range(self.plan.partitions)]
         ends = {tp.partition: end for tp, end in self.broker.ends(tps, committed=True).items()}
         board = SettleBoard(SimRedis(self.redis), NAMES)  # type: ignore[arg-type]
-        for attempt in range(SETTLES_MAX):
+        for attempt, tick in enumerate(range(first, first + SETTLES_MAX)):
             self.request = SettleRequest(f"settle-{attempt}", tick, tick * TICK_S * 1_000, ends)
             calm = self.faults.over
             try:
                 await board.ask(self.request)
-                await board.wait(self.request, SETTLE_S)
+                await board.wait(self.request, SETTLE_S, POLL_S)
             except (*checks.REDIS_AWAY, TimeoutError) as error:
                 self.note(f"settle has to be asked for again: {error!r}")
                 if attempt == SETTLES_MAX - 1 or (calm and isinstance(error, TimeoutError)):
@@ -230,11 +231,11 @@ class Simulation:
         self.loop.spawn(self.network.servers, self.group.run())
         await self._produce()
         self.note("all is produced")
-        await asyncio.sleep(self.random.choice((0.0, 2.0, 5.0)))
+        await asyncio.sleep(self.random.choice((0.0, 1.0, 3.0)))
         early = self.random.random() < 0.5
         settling = asyncio.ensure_future(self._settle()) if early else None
         if early:
-            await asyncio.sleep(self.random.random() * 4)
+            await asyncio.sleep(self.random.random() * 2)
         self.faults.end()
         self.note("nothing goes wrong any more")
         await checks.nobody_is_forgotten(self)
@@ -246,12 +247,15 @@ class Simulation:
     async def _close(self) -> None:
         """Every worker ends, told to or not, and stays away."""
         self.closing = True
-        for name in sorted(self.workers):
-            if self.random.random() < 0.5:
-                self.stop(self.workers[name])
-        await asyncio.sleep(STOP_S)
+        told = [worker for _, worker in sorted(self.workers.items()) if self.random.random() < 0.5]
+        for worker in told:
+            self.stop(worker)
+        until_s = self.loop.time() + STOP_S
+        while any(worker.process.alive for worker in told) and self.loop.time() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(STOP_S / 50)
         for process in [process for process in self.loop.processes if process.name.startswith("worker")]:
             self.loop.kill(process)
+        await self.broker.all_marked()
 
     def run(self) -> Verdict:
         """Play it, and compare."""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 NAMES = Namespace("sim")
 TICK_S = 10
+ITEMS_MAX = 64
+"""Live ones that the index has room for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +59,7 @@ def base_settings() -> Settings:
             "ROCKS_FLUSH_MS": "3000",
             "STOP_MS": "3000",
             "TICK_S": str(TICK_S),
-            "TICK_GRACE_MS": "2000",
-            "ITEMS_LIVE_MAX": "1000",
+            "TICK_GRACE_MS": "1000",
             "REDIS_TIMEOUT_MS": "500",
         }
     )
@@ -71,7 +72,7 @@ def settings_of(sizes: Sizes) -> Settings:
     return dataclasses.replace(
         base,
         worker=base.worker.model_copy(update=smaller),
-        ranking=base.ranking.model_copy(update={"users_max": sizes.ranked}),
+        ranking=base.ranking.model_copy(update={"users_max": sizes.ranked, "items_live_max": ITEMS_MAX}),
     )
 
 
