@@ -96,6 +96,7 @@ class SettleBoard:
             if loop.time() > deadline:
                 raise TimeoutError(
                     f"settle {request.id}: partitions {missing} did not acknowledge in {timeout_s:.0f} s; "
-                    "check that workers own them (/readyz) and that their lag is falling, then ask again"
+                    "check that workers own them (/readyz) and that their lag is falling, then ask again for "
+                    "a later time: without a request this tick may close before all of its input is in"
                 )
             await asyncio.sleep(poll_s)
