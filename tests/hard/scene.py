@@ -25,6 +25,7 @@ from tests.services import Redis, start_kafka, start_redis
 from tests.waiting import until
 
 PARTITIONS = 4
+INGEST_RECORDS_MAX = 4_000
 ITEMS = 5_000
 DAY_MS = 86_400_000
 FEEDS_PER_S = 50_000
@@ -132,6 +133,7 @@ def scene(directory: Path, arena_rows: int, watched: list[str], redis_url: str =
         "FEEDRANK_CLOCK": "wall",
         "FEEDRANK_POLICY": str(path),
         "ARENA_ROWS_MAX": str(arena_rows),
+        "INGEST_RECORDS_MAX": str(min(arena_rows, INGEST_RECORDS_MAX)),  # every one may be of another user
         "RANK_BUDGET_PER_S": str(FEEDS_PER_S),
     }
     kafka, redis = start_kafka(directory / "kafka"), start_redis(directory / "redis")
