@@ -235,13 +235,14 @@ class Emission:
         if batch is None:
             return RankedSlice((), {})
         made: list[MadeFeed] = []
-        for surface in self.maker.policy.surfaces:
+        for number, surface in enumerate(self.maker.policy.surfaces):
+            if number:
+                await self.turns.take(by)
             started = time.perf_counter()
             made += self.maker.ranked(batch, surface, self.catalogue.tick, as_of_ms)
             spent_s = time.perf_counter() - started
             self.metrics.spent("rank", spent_s)
             self.size.took(len(batch.users), spent_s)
-            await self.turns.take(by)
         for shard, users in parts:
             if not shard.closed:
                 shard.state.rows.was_ranked(users, as_of_ms)
