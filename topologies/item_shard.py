@@ -281,8 +281,7 @@ class ItemShard:
     def restore_position(self, value: bytes) -> None:
         """Take over the position record. Raises ValueError for state of another version or other settings."""
         record, gate = orjson.loads(value), self.gate
-        where = f"{self.names.name} item partition {self.partition}"
-        check_row_format(where, record["row_format"], ROW_FORMAT)
+        check_row_format(f"{self.names.name} item shard {self.partition}", record["row_format"], ROW_FORMAT)
         if record["tick_ms"] != gate.tick_ms:
             raise ValueError(
                 f"item statistics of {self.names.name} have ticks of {record['tick_ms'] // 1_000} s; set "
