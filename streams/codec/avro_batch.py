@@ -49,7 +49,8 @@ class AvroOpener:
     def __init__(self, kind: Kind, schemas: Schemas) -> None:
         self._kind = kind
         self._schemas = schemas
-        self._empty = pa.RecordBatch.from_pylist([], arrow_schema(reader_text(kind)))
+        schema = arrow_schema(reader_text(kind))
+        self._empty = pa.RecordBatch.from_arrays([pa.nulls(0, one.type) for one in schema], schema=schema)
         self._walks: dict[str, Walk] = {}
         self._readers: dict[str, BlockReader] = {}
 

@@ -59,6 +59,15 @@ def test_damaged_files_are_told_and_nothing_is_half_done(
     assert "rename the file" in capsys.readouterr().err
 
 
+def test_a_last_line_that_was_cut_off_is_told(
+    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "a.jsonl", lines[:300])
+    path.write_bytes(path.read_bytes()[:-20])
+    assert replay(path) == 0
+    assert "passed over 1 bad lines" in capsys.readouterr().out
+
+
 def test_a_namespace_that_has_state_here_is_refused(
     tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:

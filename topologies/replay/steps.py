@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from models.attribute_index import AttributeIndex
 from models.due import Followers
 from models.item_index import ItemIndex
 from models.items import DERIVED, ITEM_ROW, derive
 from models.policy import Policy
 from streams.batch import RecordBatch
-from streams.codec import Decoder, ItemDecoder
+from streams.codec import Decoder
 from streams.durable import POSITION_KEY
 from streams.health import Health
 from streams.metrics import Metrics
@@ -30,6 +31,7 @@ from topologies.clock import StreamClock
 from topologies.ingest import ItemIngest, UserIngest
 from topologies.item_shard import MARKER_KEY, ItemShard
 from topologies.replay.deltas import Outbox, frame_bytes, messages_for
+from topologies.replay.items import ReplayItems
 from topologies.replay.records import RecordLog, message_batch, slices, until
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
 from topologies.replay.shard import LocalShard, Mark
@@ -71,10 +73,12 @@ class Steps:
     """User rows in memory; 0: what the settings say."""
     checkpoint_s: float = 0.0
     """CPU seconds that checkpoints took so far."""
-    _catalogue: Catalogue | None = None
+    items: ReplayItems = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows_max = self.rows_max or self.settings.worker.arena_rows_max
+        items_max = self.settings.ranking.items_live_max
+        self.items = ReplayItems(self.definition, self.log, self.registry, items_max)
 
     @property
     def _slice_records(self) -> int:
@@ -83,39 +87,11 @@ class Steps:
 
     async def catalogue(self) -> Catalogue:
         """The item index with all items of the definition (5), made at the first call."""
-        if self._catalogue is None:
-            made = Catalogue(
-                ItemIndex(self.settings.ranking.items_live_max),
-                ItemDecoder(self.definition.value_format, self.registry),
-                self.registry,
-                self.definition.partitions,
-                lambda fps: None,
-            )
-            async for batch in self.log.items():
-                await made.items_came(self._of_the_time(batch))
-            self._catalogue = made
-        return self._catalogue
-
-    def _of_the_time(self, batch: RecordBatch) -> RecordBatch:
-        """Without what was written at the end of the range or later."""
-        to_ms = self.definition.to_ms
-        if to_ms is None or not (batch.timestamps_ms >= to_ms).any():
-            return batch
-        kept = np.flatnonzero(batch.timestamps_ms < to_ms)
-        return RecordBatch(
-            batch.topic,
-            batch.partition,
-            batch.start,
-            batch.next_offset,
-            batch.offsets[kept],
-            batch.timestamps_ms[kept],
-            [batch.keys[i] for i in kept.tolist()],
-            [batch.values[i] for i in kept.tolist()],
-        )
+        return await self.items.catalogue()
 
     # -- users (1, 2, 3) -------------------------------------------------------------------------------
 
-    def open_users(self, partition: int, store: ShardStore, index: ItemIndex) -> UserShard:
+    def open_users(self, partition: int, store: ShardStore, index: ItemIndex | AttributeIndex) -> UserShard:
         """An empty state, its rows still in the store."""
         rows = UserRows(self.rows_max, followers=Followers(0))
         one = self.definition
@@ -130,7 +106,7 @@ class Steps:
             store.close()
 
     async def _users(self, partition: int, store: ShardStore, moved: Moved) -> bool:
-        one, index = self.definition, (await self.catalogue()).index
+        one, index = self.definition, await self.items.known()
         state = self.open_users(partition, store, index)
         sent = Outbox(self.shadow.deltas(partition))
         shard = LocalShard(ACTIVITIES, partition, state, store, sent.take)
@@ -198,9 +174,11 @@ class Steps:
 
     async def _item_rows(self, partition: int, store: ShardStore, moved: Moved) -> bool:
         one, ranking = self.definition, self.settings.ranking
-        catalogue = await self.catalogue()
+        items = await self.items.known()
         gate = TickGate(one.partitions, one.tick_ms, ranking.tick_grace_ms)
-        state = ItemShard(one.names, partition, gate, 2 * ranking.items_live_max, live=catalogue.live)
+        state = ItemShard(
+            one.names, partition, gate, 2 * ranking.items_live_max, live=lambda fps: items.lookup(fps) >= 0
+        )
         at: Mark = {"sender": 0, "byte": 0}
         shard = LocalShard(one.names.item_deltas, partition, state, store, lambda messages: at)
         found = shard.restore()

@@ -1,0 +1,76 @@
+"""The items of a replay (5): read once in a process, all of them up to the end of the range."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.attribute_index import AttributeIndex
+from models.item_index import ItemIndex
+from streams.batch import RecordBatch
+from streams.codec import ItemDecoder
+from streams.registry import Registry
+from topologies.catalogue import Catalogue
+from topologies.replay.records import RecordLog
+from topologies.replay.shadow import Definition
+
+
+@dataclass(slots=True)
+class ReplayItems:
+    """Items of one definition; more than `items_max` live ones are not kept."""
+
+    definition: Definition
+    log: RecordLog
+    registry: Registry | None
+    items_max: int
+    _catalogue: Catalogue | None = None
+    _known: AttributeIndex | None = None
+
+    async def catalogue(self) -> Catalogue:
+        """The item index with all items, made at the first call."""
+        if self._catalogue is None:
+            made = self._empty(ItemIndex(self.items_max))
+            async for batch in self._batches():
+                await made.items_came(batch)
+            self._catalogue = made
+        return self._catalogue
+
+    async def known(self) -> ItemIndex | AttributeIndex:
+        """What rows ask of items: the catalogue's index, or a smaller one where nothing will be ranked and no
+        item would have to leave."""
+        if self.definition.sink != "none" or self._catalogue is not None:
+            return (await self.catalogue()).index
+        if self._known is None:
+            known = AttributeIndex()
+            reader = self._empty(known)  # type: ignore[arg-type]  # a catalogue asks no more of it here
+            async for batch in self._batches():
+                await reader.items_came(batch)
+                if len(known) > self.items_max:
+                    return (await self.catalogue()).index
+            self._known = known
+        return self._known
+
+    def _empty(self, index: ItemIndex) -> Catalogue:
+        decoder = ItemDecoder(self.definition.value_format, self.registry)
+        return Catalogue(index, decoder, self.registry, self.definition.partitions, lambda fps: None)
+
+    async def _batches(self) -> AsyncIterator[RecordBatch]:
+        """Without what was written at the end of the range or later."""
+        to_ms = self.definition.to_ms
+        async for batch in self.log.items():
+            if to_ms is None or not (batch.timestamps_ms >= to_ms).any():
+                yield batch
+                continue
+            kept = np.flatnonzero(batch.timestamps_ms < to_ms)
+            yield RecordBatch(
+                batch.topic,
+                batch.partition,
+                batch.start,
+                batch.next_offset,
+                batch.offsets[kept],
+                batch.timestamps_ms[kept],
+                [batch.keys[i] for i in kept.tolist()],
+                [batch.values[i] for i in kept.tolist()],
+            )
