@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -17,9 +18,10 @@ from feedrank.inspecting.names import Names
 from feedrank.inspecting.where import Place, opened, teller
 from feedrank.replaying.plan import time_ms
 from models.fingerprint import fp64
+from models.verbs import VerbTable
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
-from topologies.stored_rows import FP_BYTES, read_item, read_user
+from topologies.stored_rows import FP_BYTES, KeyedState, StoredRows, read_item, read_user
 from wire.names import Namespace
 
 app = typer.Typer(help="Show the rows of a user or an item, in words and numbers.")
@@ -48,13 +50,13 @@ def user(
     as_json: Json = False,
 ) -> None:
     """A user's windows, engagements, interests, seen items and edges."""
-    settings, space = _namespace(namespace)
-    with opened(settings, space, rows) as place:
-        state = read_user(place.rows, user.encode(), teller("changelog"))
-        if b"u" + user.encode() not in state.rows:
-            raise _nothing("user", user, space, state.partition, place)
-        known = place.names() if names else Names()
-        found = described.of_user(user, state, _as_of_ms(at, place), known, place.policy.verbs)
+    wanted = Wanted("user", user, b"u" + user.encode(), at, rows, names)
+    found = _described(
+        wanted,
+        namespace,
+        lambda stored: read_user(stored, user.encode(), teller("changelog")),
+        lambda state, at_ms, known, verbs: described.of_user(user, state, at_ms, known, verbs),
+    )
     _print(found, as_json, text.show_user)
 
 
@@ -68,14 +70,42 @@ def item(
     as_json: Json = False,
 ) -> None:
     """An item's windows, long decays and engagers."""
-    settings, space = _namespace(namespace)
-    with opened(settings, space, rows) as place:
-        state = read_item(place.rows, item, teller("changelog"))
-        if b"i" + fp64(item.encode()).to_bytes(FP_BYTES, "big") not in state.rows:
-            raise _nothing("item", item, space, state.partition, place)
-        known = place.names() if names else Names()
-        found = described.of_item(item, state, _as_of_ms(at, place), known)
+    key = b"i" + fp64(item.encode()).to_bytes(FP_BYTES, "big")
+    found = _described(
+        Wanted("item", item, key, at, rows, names),
+        namespace,
+        lambda stored: read_item(stored, item, teller("changelog")),
+        lambda state, at_ms, known, verbs: described.of_item(item, state, at_ms, known),
+    )
     _print(found, as_json, text.show_item)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at: `key` is that of the row without which there is nothing; `names`: of items, too."""
+
+    kind: str
+    id: str
+    key: bytes
+    at: str | None
+    rows: str
+    names: bool
+
+
+def _described(
+    wanted: Wanted,
+    namespace: str | None,
+    read: Callable[[StoredRows], KeyedState],
+    describe: Callable[[KeyedState, int, Names, VerbTable], Mapping[str, Any]],
+) -> Mapping[str, Any]:
+    """The rows in words and numbers. Raises OperatorError where there are none."""
+    settings, space = _namespace(namespace)
+    with opened(settings, space, wanted.rows) as place:
+        state = read(place.rows)
+        if wanted.key not in state.rows:
+            raise _nothing(wanted.kind, wanted.id, space, state.partition, place)
+        known = place.names() if wanted.names else Names()
+        return describe(state, _as_of_ms(wanted.at, place), known, place.policy.verbs)
 
 
 def _namespace(name: str | None) -> tuple[Settings, Namespace]:
