@@ -13,6 +13,7 @@ import typer
 
 from feedrank.state.export import export as write
 from feedrank.state.importing import Import
+from feedrank.state.items import ChosenItems, repair_items, verify_items
 from feedrank.state.reconciling import Chosen, Outcome, Told, demand_live, reconciling
 from streams.errors import ExitCode, OperatorError
 from streams.group import demand_stopped
@@ -38,6 +39,8 @@ TimeOrder = Annotated[
         help="Ordered parts as if every activity had come at its time and none that was withdrawn.",
     ),
 ]
+Items = Annotated[bool, typer.Option("--items", help="Item rows instead of users'; workers are stopped.")]
+ItemNames = Annotated[list[str] | None, typer.Option("--item", help="An item's row; may be repeated.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 WORDS = {
@@ -56,18 +59,22 @@ def verify(
     user: UserNames = None,
     users: UsersFile = None,
     in_time_order: TimeOrder = False,
+    items: Items = False,
+    item: ItemNames = None,
     as_json: Json = False,
 ) -> None:
-    """Recompute users' rows from the activities topic and report every difference. Changes nothing."""
+    """Recompute rows from the activities topic and report every difference. Changes nothing."""
     settings, names = _namespace(namespace)
-    chosen = _chosen(share, seed, user, users)
+    chosen, of_items = _chosen(share, seed, user, users), ChosenItems.of(item, share, seed)
 
     async def work() -> Outcome:
         async with reconciling(settings, names, teller()) as opened:
+            if items or item:
+                return await verify_items(opened, of_items)
             return await opened.verify(chosen, in_time_order)
 
     outcome = asyncio.run(work())
-    _print(names, outcome, as_json)
+    _print(names, outcome, as_json, "items" if items or item else "users")
     _demand_some(names, outcome)
     if outcome.verdicts[Verdict.DIFFERENT]:
         raise typer.Exit(ExitCode.DIFFERENT)
@@ -84,22 +91,28 @@ def repair(
     interests: Annotated[
         bool, typer.Option("--interests", help="Also users of whom only interests differ.")
     ] = False,
+    items: Items = False,
+    item: ItemNames = None,
     as_json: Json = False,
 ) -> None:
     """Write the rows that `verify` finds different, as they should be. Workers must be stopped."""
     settings, names = _namespace(namespace)
-    chosen = _chosen(share, seed, user, users)
-    if chosen.users is None and not share:
-        raise OperatorError("whose rows? Name users (--user, --users), or a --share; 1 is everyone")
+    chosen, of_items = _chosen(share, seed, user, users), ChosenItems.of(item, share, seed)
+    if chosen.users is None and not item and not share:
+        raise OperatorError(
+            "whose rows? Name users (--user, --users) or items (--item), or a --share; 1 is all"
+        )
     demand_live(settings, names)
     demand_stopped(settings.kafka, names, "rows are not mended")
 
     async def work() -> Outcome:
         async with reconciling(settings, names, teller()) as opened:
+            if items or item:
+                return await repair_items(opened, of_items)
             return await opened.repair(chosen, in_time_order, interests)
 
     outcome = asyncio.run(work())
-    _print(names, outcome, as_json)
+    _print(names, outcome, as_json, "items" if items or item else "users")
     _demand_some(names, outcome)
 
 
@@ -158,7 +171,7 @@ def _chosen(share: float, seed: int, user: list[str] | None, file: Path | None) 
 def _demand_some(names: Namespace, outcome: Outcome) -> None:
     if not outcome.users:
         raise OperatorError(
-            f"{names.name} has no rows of the chosen users, and {names.name}'s part of the topics no "
+            f"{names.name} has no rows of the chosen users or items, and its part of the topics no "
             "activities of them; check the ids or raise --share",
             ExitCode.BAD_INPUT,
         )
@@ -177,34 +190,34 @@ def teller() -> Told:
     return tell
 
 
-def _print(names: Namespace, outcome: Outcome, as_json: bool) -> None:
+def _print(names: Namespace, outcome: Outcome, as_json: bool, kind: str) -> None:
     if as_json:
         found = {
             "namespace": names.name,
-            "users": outcome.users,
+            kind: outcome.users,
             "verdicts": {verdict.value: outcome.verdicts[verdict] for verdict in Verdict},
             "rows_written": outcome.mended,
-            "findings": [_finding(one) for one in outcome.findings],
+            "findings": [_finding(one, kind) for one in outcome.findings],
         }
         sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
         return
-    print(f"{names.name}: {outcome.users:,} users compared")
+    print(f"{names.name}: {outcome.users:,} {kind} compared")
     for verdict, words in WORDS.items():
         if outcome.verdicts[verdict]:
             print(f"  {outcome.verdicts[verdict]:,} {words}")
     for one in [one for one in outcome.findings if one.verdict is not Verdict.GONE][:SHOWN_MAX]:
-        print(f"{one.user.decode(errors='replace')}:")
+        print(f"{one.id.decode(errors='replace')}:")
         for difference in one.differences:
             print(f"  {difference.field}: stored {difference.stored}; recomputed {difference.recomputed}")
     if len(outcome.findings) > SHOWN_MAX:
-        print(f"... {len(outcome.findings):,} users in all; --json has every one")
+        print(f"... {len(outcome.findings):,} {kind} in all; --json has every one")
     if outcome.mended:
         print(f"{outcome.mended:,} rows written")
 
 
-def _finding(one: Finding) -> dict[str, object]:
+def _finding(one: Finding, kind: str) -> dict[str, object]:
     return {
-        "user": one.user.decode(errors="replace"),
+        kind.removesuffix("s"): one.id.decode(errors="replace"),
         "verdict": one.verdict.value,
         "differences": [
             {"field": d.field, "stored": d.stored, "recomputed": d.recomputed} for d in one.differences

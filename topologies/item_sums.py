@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.item_deltas import Deltas
 from models.items import ITEM_ROW, apply_deltas, new_rows
 from topologies.item_keys import keys_of, spoken_of
 
 TAG = b"i"
+U64 = NDArray[np.uint64]
+
+
+def of_items(deltas: Deltas, wanted: Callable[[U64], NDArray[np.bool_]]) -> Deltas:
+    """The part of a message that speaks of wanted items (bool[k] of k fps)."""
+    cells, engagers = wanted(deltas.cell_fp), wanted(deltas.engager_fp)
+    return replace(
+        deltas,
+        cell_fp=deltas.cell_fp[cells],
+        bucket=deltas.bucket[cells],
+        count=deltas.count[cells],
+        column=deltas.column[cells],
+        engager_fp=deltas.engager_fp[engagers],
+        engager=deltas.engager[engagers],
+        engager_s=deltas.engager_s[engagers],
+    )
 
 
 def add_deltas(rows: dict[bytes, bytes], messages: Iterable[Deltas]) -> dict[bytes, bytes]:

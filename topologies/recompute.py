@@ -1,4 +1,4 @@
-"""User rows computed again from the activities topic (1, 2): the reconciliation of a namespace.
+"""Rows computed again from the activities topic (1 to 4): the reconciliation of a namespace.
 
 Decoding, plan and apply are the live job's; state begins empty at the first offset that the rows hold. What
 comes out is what a shard would hold at `end` of these users.
@@ -11,7 +11,7 @@ entries) are not.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from models.columns import ActivityColumns
 from models.due import Followers
+from models.item_deltas import Deltas, decode
 from models.item_index import ItemIndex
 from models.user_row import INTERESTS, USER_ROW
 from models.verbs import Role, VerbTable
@@ -26,16 +27,22 @@ from streams.batch import RecordBatch
 from streams.codec import Decoder, SchemaPending
 from streams.durable import POSITION_KEY
 from streams.registry import Registry
+from topologies.item_sums import add_deltas, of_items
 from topologies.replay.records import RecordLog, until
 from topologies.user_rows import UserRows
 from topologies.user_shard import UserShard
 from wire.names import Namespace
 
 APPLY_RECORDS = 20_000
+DELTA_RECORDS = 200_000
+"""Of activities whose sums for items are held before they are added to rows."""
 ROWS_MAX = 2_000_000
 """Users of one partition; address space, not memory, until they come."""
 ORDERED = ("engaged", "merged_s", "ring_fp", "ring_s", "ring_act", "seen_count", *(INTERESTS.names or ()))
 """Fields of a user row that follow the order of records."""
+
+Bools = NDArray[np.bool_]
+U64 = NDArray[np.uint64]
 
 UserRowsOf = dict[bytes, dict[bytes, bytes]]
 """User -> tagged key -> bytes."""
@@ -74,6 +81,7 @@ class Recomputing:
             columns = await self._decoded(_of(until(batch, end), wanted))
             for part in columns.slices(APPLY_RECORDS) if columns is not None else ():
                 duplicate = _apply(state, part)
+                state.deltas.drain(1, 0, 0)  # sums for items: nobody asks for them here
                 if ordered is not None:
                     kept.append(_taken(part, np.flatnonzero(~duplicate)))
             told(min(batch.next_offset, end) - start, end - start)
@@ -81,8 +89,36 @@ class Recomputing:
         if ordered is not None and kept:
             for part in corrected(kept, self.verbs).slices(APPLY_RECORDS):
                 _apply(ordered, part)
+                ordered.deltas.drain(1, 0, 0)
             found = _put_in_order(found, _rows(ordered))
         return found
+
+    async def item_rows(
+        self,
+        starts: Mapping[int, int],
+        ends: Mapping[int, int],
+        wanted: Callable[[U64], Bools],
+        told: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[bytes, bytes]:
+        """Rows (tagged key -> bytes) of the wanted items (bool[k] of k fps) after everybody's activities, by
+        partition in [start, end).
+
+        Memory: all users of one partition, and the wanted rows.
+        """
+        rows: dict[bytes, bytes] = {}
+        total, before = sum(end - starts.get(partition, 0) for partition, end in ends.items()), 0
+        for partition, end in ends.items():
+            state, start = self._empty(partition), starts.get(partition, 0)
+            async for batch in self.log.activities(partition, start, end):
+                columns = await self._decoded(until(batch, end))
+                for part in columns.slices(APPLY_RECORDS) if columns is not None else ():
+                    _apply(state, part)
+                if state.deltas.records >= DELTA_RECORDS:
+                    rows = add_deltas(rows, [_drained(state, wanted)])
+                told(before + min(batch.next_offset, end) - start, total)
+            rows = add_deltas(rows, [_drained(state, wanted)])
+            before += end - start
+        return rows
 
     def _empty(self, partition: int) -> UserShard:
         rows = UserRows(ROWS_MAX, resident=True, followers=Followers(0))
@@ -120,8 +156,12 @@ def _apply(state: UserShard, part: ActivityColumns) -> NDArray[np.bool_]:
     """bool[n]: which were duplicates."""
     state.rows.make_resident(part.keys)
     applied, _ = state.apply(part, state.plan(part), [], int(part.offset.max()) + 1)
-    state.deltas.drain(1, 0, 0)  # sums for items: nobody asks for them here
     return applied.duplicate
+
+
+def _drained(state: UserShard, wanted: Callable[[U64], Bools]) -> Deltas:
+    """What the applied records did to the wanted items."""
+    return of_items(decode(state.deltas.drain(1, 0, 0)[0]), wanted)
 
 
 def _rows(state: UserShard) -> UserRowsOf:

@@ -9,6 +9,7 @@ from enum import Enum
 import numpy as np
 
 from models.graph import GraphRow
+from models.items import ITEM_ROW
 from models.user_row import INTERESTS, USER_ROW
 
 LISTS = ("follows", "mutes", "blocks", "follow_kinds", "mute_kinds", "block_kinds")
@@ -35,9 +36,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What came of one user."""
+    """What came of one user or item; `id`: theirs, of an item perhaps the 8 bytes of its key."""
 
-    user: bytes
+    id: bytes
     verdict: Verdict
     differences: tuple[Difference, ...] = ()
 
@@ -56,24 +57,36 @@ def reconcile(
     return Finding(user, verdict, tuple(found))
 
 
+def reconcile_item(key: bytes, stored: bytes | None, again: bytes | None, from_the_start: bool) -> Finding:
+    """Compare one item's row. `from_the_start`: as `reconcile` says; without it a difference says nothing."""
+    found = _fields("item", stored, again, ITEM_ROW)
+    if not found:
+        return Finding(key, Verdict.SAME)
+    return Finding(key, Verdict.DIFFERENT, tuple(found)) if from_the_start else Finding(key, Verdict.GONE)
+
+
 def _records(user: bytes, rows: Mapping[bytes, bytes]) -> int:
     raw = rows.get(b"u" + user)
     return int(np.frombuffer(raw, USER_ROW)["records"][0]) if raw else 0
 
 
 def _row(user: bytes, stored: Mapping[bytes, bytes], again: Mapping[bytes, bytes]) -> list[Difference]:
-    a, b = (rows.get(b"u" + user) for rows in (stored, again))
+    return _fields("user", stored.get(b"u" + user), again.get(b"u" + user), USER_ROW)
+
+
+def _fields(name: str, a: bytes | None, b: bytes | None, row: np.dtype[np.void]) -> list[Difference]:
+    """Fields of a row that are another."""
     if a == b:
         return []
     if a is None or b is None:
-        return [Difference("user", _there(a), _there(b))]
-    if len(a) != USER_ROW.itemsize:
-        return [Difference("user", f"{len(a)} bytes, no user row", _there(b))]
-    one, other = np.frombuffer(a, USER_ROW)[0], np.frombuffer(b, USER_ROW)[0]
+        return [Difference(name, _there(a), _there(b))]
+    if len(a) != row.itemsize:
+        return [Difference(name, f"{len(a)} bytes, no {name} row", _there(b))]
+    one, other = np.frombuffer(a, row)[0], np.frombuffer(b, row)[0]
     return [
-        Difference(f"user.{name}", _text(one[name]), _text(other[name]))
-        for name in USER_ROW.names or ()
-        if one[name].tobytes() != other[name].tobytes()
+        Difference(f"{name}.{part}", _text(one[part]), _text(other[part]))
+        for part in row.names or ()
+        if one[part].tobytes() != other[part].tobytes()
     ]
 
 

@@ -19,6 +19,7 @@ from streams.durable import POSITION_KEY, Cut, Row
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
 from streams.store import ShardStore
+from topologies.stored_rows import Table
 from wire.names import ACTIVITIES, Namespace
 
 Mend = Callable[[], Awaitable[tuple[Mapping[bytes, bytes | None], bytes | None]]]
@@ -56,14 +57,17 @@ class _Mended:
         """Never called."""
 
 
-async def mend_shard(settings: Settings, names: Namespace, partition: int, mend: Mend) -> int:
-    """Fence the shard of one partition of activities, ask `mend`, write; returns how many rows were written.
+async def mend_shard(
+    settings: Settings, names: Namespace, partition: int, mend: Mend, table: Table = "users"
+) -> int:
+    """Fence the shard of one partition of a table, ask `mend`, write; returns how many rows were written.
 
     Raises OperatorError: no answer, or somebody took the shard over.
     """
-    shard = ShardNames(
-        ACTIVITIES, names.users_changelog, partition, names.transactional_id(ACTIVITIES, partition)
-    )
+    sources = {"users": ACTIVITIES, "item-rows": names.item_deltas}
+    changelogs = {"users": names.users_changelog, "item-rows": names.item_rows_changelog}
+    source = sources[table]
+    shard = ShardNames(source, changelogs[table], partition, names.transactional_id(source, partition))
     with tempfile.TemporaryDirectory(prefix="feedrank-repair-") as directory:
         store, state = ShardStore(Path(directory) / "rows"), _Mended()
         checkpointer = Checkpointer(shard, state, store, settings.kafka, settings.checkpoint)

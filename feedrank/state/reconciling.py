@@ -99,9 +99,9 @@ class Reconciling:
                 rows: dict[bytes, bytes | None] = {}
                 for one in found:
                     if one.verdict in wanted:
-                        new = again.get(one.user, {})
-                        rows |= dict.fromkeys(stored.get(one.user, {}).keys() - new.keys())
-                        old = stored.get(one.user, {})
+                        new = again.get(one.id, {})
+                        rows |= dict.fromkeys(stored.get(one.id, {}).keys() - new.keys())
+                        old = stored.get(one.id, {})
                         rows |= {key: value for key, value in new.items() if old.get(key) != value}
                 return rows, position
 
@@ -168,6 +168,12 @@ async def reconciling(settings: Settings, names: Namespace, told: Told) -> Async
             recomputing = await _recomputing(steps)
             yield Reconciling(settings, names, stored, recomputing, one.starts, False, told)
         return
+    if shadow.exists and shadow.definition().read_ends:
+        raise OperatorError(
+            f"{names.name} was made with another number of partitions than its activities then had, so that "
+            "older ones do not lie where its shards would look. Compare it with a replay: `feedrank digest`",
+            ExitCode.TOPICS_WRONG,
+        )
     kept = find_range(settings.kafka, None, None)
     starts, lost = dict(kept.starts), kept.lost > 0
     if shadow.exists:  # went on live: its rows begin where the replay did
