@@ -169,6 +169,7 @@ def rebuilt_users(
 
 
 def slate_of(feed: StoredFeed, policy: Policy, partitions: int) -> Slate:
+    """The coordinates that a stored feed was made at."""
     version, user = Version.parse(feed.version), feed.user.encode()
     seed = int(draw_seeds(int(policy.hash, 16), fp64s([user]), [feed.version])[0])
     partition = partition_of(user, partitions)
