@@ -11,14 +11,15 @@ import pytest
 from confluent_kafka import Producer
 
 from feedrank.cli import run
+from models.items import ITEM_ROW
 from models.user_row import USER_ROW
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode
 from tests.integration.conftest import ACTIVITIES as RECORDS
-from tests.integration.conftest import PARTITIONS, PEOPLE, PERSON, activities, drained, lags, same_rows
+from tests.integration.conftest import ITEMS, PARTITIONS, PEOPLE, PERSON, activities, drained, lags, same_rows
 from tests.integration.job import Job
 from tests.waiting import GUARD_S, until
-from topologies.stored_rows import TopicRows, read_user
+from topologies.stored_rows import TopicRows, read_item, read_user
 from wire.partitioner import partition_of
 
 pytestmark = pytest.mark.kafka
@@ -84,6 +85,40 @@ def test_rows_are_verified_mended_beside_no_worker_and_go_on_as_if_nothing_had_b
 
 
 @pytest.mark.full
+def test_item_rows_are_verified_and_mended_beside_no_worker(
+    calm: Job, job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = job.start_worker()
+    until(lambda: drained(job), "all committed", lambda: lags(job))
+    code, out = command(monkeypatch, job, capsys, "state", "verify", "--items", "--share", "1")
+    assert (code, "are alive" in out) == (ExitCode.NOT_READY, True), out
+    assert worker.stop() == ExitCode.OK  # perhaps with deltas on their way
+    damaged_items_are_mended(job, monkeypatch, capsys)
+    job.start_worker()
+    same_items(job, calm)
+
+
+def damaged_items_are_mended(job: Job, here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = command(here, job, capsys, "state", "verify", "--items", "--share", "1")
+    assert (code, f"{ITEMS} items compared" in out) == (ExitCode.OK, True), out
+    with TopicRows(job.kafka, job.names) as rows:
+        state = read_item(rows, "i7")
+    ((key, value),) = state.rows.items()
+    row = np.frombuffer(bytearray(value), ITEM_ROW)
+    row["last_s"] += 300
+    producer = Producer(job.kafka.confluent())
+    for one, its in ((key, row.tobytes()), (POSITION_KEY, orjson.dumps(state.position))):
+        producer.produce(job.names.item_rows_changelog, its, one, state.partition)
+    assert producer.flush(GUARD_S) == 0
+    code, out = command(here, job, capsys, "state", "verify", "--items", "--share", "1")
+    assert (code, "i7:" in out, "item.last_s" in out) == (ExitCode.DIFFERENT, True, True), out
+    code, out = command(here, job, capsys, "state", "repair", "--item", "i7", "--item", "i8")
+    assert (code, "rows written" in out) == (ExitCode.OK, True), out
+    code, out = command(here, job, capsys, "state", "verify", "--items", "--share", "1")
+    assert code == ExitCode.OK, out
+
+
+@pytest.mark.full
 def test_a_worker_that_runs_in_spite_of_a_repair_is_fenced_and_nobodys_work_is_lost(
     calm: Job, job: Job, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,8 +168,12 @@ def test_an_export_becomes_a_namespace_that_goes_on_where_the_old_one_ended(
         (tmp_path / "other").mkdir(exist_ok=True)
         second.start_worker()
         same_rows(second, calm)
-        items = [lambda one=one: _items(one) for one in (second, calm)]  # type: ignore[misc]
-        until(lambda: items[0]() == items[1](), "item rows are the calm worker's", lambda: len(items[0]()))
+        same_items(second, calm)
+
+
+def same_items(job: Job, calm: Job) -> None:
+    """Item rows come to be the calm worker's."""
+    until(lambda: _items(job) == _items(calm), "item rows are the calm worker's", lambda: len(_items(job)))
 
 
 def _items(job: Job) -> dict[bytes, bytes]:
