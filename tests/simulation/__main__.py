@@ -20,10 +20,11 @@ HASH_SEED = "0"
 """Sets and dicts of strings have an order that differs between processes: part of what a seed has to fix."""
 
 
-def _many(first: int, count: int, jobs: int) -> int:
-    began_s, failed, turns, faults = time.monotonic(), list[int](), 0, Counter[str]()
-    for one in verdicts(first, count, jobs):
-        turns += one.turns
+def _many(first: int, count: int, jobs: int, within_s: float | None) -> int:
+    began_s, failed, faults = time.monotonic(), list[int](), Counter[str]()
+    played = turns = 0
+    for one in verdicts(first, count, jobs, within_s):
+        played, turns = played + 1, turns + one.turns
         faults.update(one.faults)
         if one.wrong:
             failed.append(one.seed)
@@ -33,7 +34,7 @@ def _many(first: int, count: int, jobs: int) -> int:
     print(f"faults: {told}")
     seconds = time.monotonic() - began_s
     worst = f"{len(failed)} FAILED (first: {min(failed)})" if failed else "all equal the oracle"
-    print(f"simulation: seeds {first} to {first + count - 1}, {turns} turns, {seconds:.0f} s: {worst}")
+    print(f"simulation: {played} seeds from {first}, {turns} turns, {seconds:.0f} s: {worst}")
     return 1 if failed else 0
 
 
@@ -68,6 +69,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation")
     parser.add_argument("--seeds", type=int, default=1_000)
     parser.add_argument("--from", dest="first", type=int, default=0)
+    parser.add_argument("--seconds", type=float, help="after so many no more seeds are begun")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--verbose", action="store_true")
@@ -80,7 +82,7 @@ def main() -> int:
         return _break(asked.mechanism, range(asked.first, asked.first + asked.seeds))
     if asked.seed is not None:
         return _one(asked.seed, asked.verbose)
-    return _many(asked.first, asked.seeds, asked.jobs)
+    return _many(asked.first, asked.seeds, asked.jobs, asked.seconds)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.simulation.redis_server import RedisServer
 from tests.simulation.simulation import Verdict, play
 from tests.simulation.teeth import broken
 
-CHUNK = 25
+CHUNK = 10
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -40,9 +41,15 @@ def play_all(seeds: range, mechanism: str | None = None) -> list[Verdict]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def verdicts(first: int, count: int, jobs: int) -> Iterator[Verdict]:
-    """Of `count` seeds from `first`, in any order."""
+def verdicts(first: int, count: int, jobs: int, seconds: float | None = None) -> Iterator[Verdict]:
+    """Of `count` seeds from `first`, in any order; after `seconds` no more are begun."""
     chunks = [range(at, min(at + CHUNK, first + count)) for at in range(first, first + count, CHUNK)]
+    until_s = time.monotonic() + seconds if seconds is not None else float("inf")
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(play_all, chunk) for chunk in chunks]):
-            yield from done.result()
+        pending = [pool.submit(play_all, chunk) for chunk in chunks]
+        for done in as_completed(pending):
+            if not done.cancelled():
+                yield from done.result()
+            if time.monotonic() > until_s:
+                for future in pending:
+                    future.cancel()
