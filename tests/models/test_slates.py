@@ -32,7 +32,7 @@ def drawn(users: int, rule: SlateRule = RULE, share: float = 0.0, score: float =
 
 
 def test_chances_are_true() -> None:
-    slots = drawn(40_000)
+    slots = drawn(12_000)
     some = slots.slate[:, 0] > 0
     assert abs(some.mean() - 0.5) < 0.02
     assert (slots.slate[some] == (3, 5)).all()
@@ -42,7 +42,7 @@ def test_chances_are_true() -> None:
         slots.place[some, :3].tolist(), slots.propensity[some, :3].tolist(), strict=True
     ):
         expected[tuple(places)] = float(np.prod(chances))
-    assert sum(expected.values()) == pytest.approx(1.0, abs=0.01), "all slates, each by its own chances"
+    assert sum(expected.values()) == pytest.approx(1.0, abs=0.02), "all slates, each by its own chances"
     n = some.sum()
     off = sum((shown[one] - n * p) ** 2 / (n * p) for one, p in expected.items() if n * p >= 5)
     cells = sum(n * p >= 5 for p in expected.values())
