@@ -52,7 +52,7 @@ from topologies.settler import Settler
 from topologies.ticks import TickGate
 from topologies.upkeep import Upkeep
 from topologies.user_rows import UserRows
-from topologies.user_shard import Signals, UserShard
+from topologies.user_shard import UserShard
 from wire.names import ACTIVITIES, ITEMS
 
 DAY_MS = 86_400_000
@@ -156,7 +156,7 @@ class Worker(Service):  # type: ignore[misc]
             Decoder(settings.worker.format, verbs, self.partitions, registry),
             registry,
             self.items_tail,
-            self._signalled,
+            lambda shard, signals: self.emission.signalled(shard, signals),
             self.clock,
             self.told.metrics,
             self.told.health,
@@ -231,9 +231,6 @@ class Worker(Service):  # type: ignore[misc]
     def _records_now(self, records_max: int) -> int:
         """Large slices cost less each, small ones let those who wait for a feed have it."""
         return min(records_max, RECORDS_BESIDE_FEEDS) if self.emission.due.own else records_max
-
-    def _signalled(self, shard: Shard[UserShard], signals: Signals) -> None:
-        self.emission.signalled(shard, signals)
 
     # -- life ------------------------------------------------------------------------------------------
 
