@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from models.item_columns import EMBEDDING_DIM
 from streams.errors import ExitCode, OperatorError
 from streams.model_folder import MANIFEST, manifest_hash
+from streams.whole_folder import written_whole
 
 FORMAT = 1
 KIND = "embeddings"
@@ -48,13 +47,7 @@ def write_embeddings(folder: Path, made: Embeddings, about: Mapping[str, Any]) -
 
     Raises OperatorError where the place holds something else, or cannot be written.
     """
-    if folder.exists() and not (folder / VECTORS).is_file():
-        raise OperatorError(f"{folder} is there and holds no embeddings; name another folder")
-    part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
-    try:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-        part.mkdir(parents=True)
+    with written_whole(folder, VECTORS, "embeddings") as part:
         names = [one.encode() for one in made.ids]
         numbers = {
             "fp": made.fp,
@@ -67,12 +60,6 @@ def write_embeddings(folder: Path, made: Embeddings, about: Mapping[str, Any]) -
         manifest["hash"] = manifest_hash(manifest)
         text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
         (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OperatorError(f"{folder} cannot be written: {error}; choose another place") from error
     return manifest
 
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from models.learned.scorers import Linear, Predict, Trees
 from models.policy import HEADS, Policy
 from models.tables import GRID
 from streams.errors import ExitCode, OperatorError
+from streams.whole_folder import written_whole
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -80,21 +79,8 @@ def write_model(folder: Path, parts: Parts) -> dict[str, Any]:
 
     Raises OperatorError where the place holds something that is no model, or cannot be written.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file():
-        raise OperatorError(f"{folder} is there and is no model; name another folder")
-    part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
-    try:
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-        part.mkdir(parents=True)
-        manifest = _fill(part, parts)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise OperatorError(f"{folder} cannot be written: {error}; choose another place") from error
-    return manifest
+    with written_whole(folder, MANIFEST, "model") as part:
+        return _fill(part, parts)
 
 
 def _fill(folder: Path, parts: Parts) -> dict[str, Any]:
