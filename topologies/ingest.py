@@ -40,6 +40,8 @@ CHECKPOINT_ROWS_MAX = 40_000
 BAD_RECORDS_MAX = 125
 """Decoded in one hold of the loop after a part of which one in FULL_OF_BAD was bad."""
 FULL_OF_BAD = 8
+GOOD_GROWTH = 4
+"""After a part without any, the next may have so many times as many: most batches hold none."""
 
 T = TypeVar("T")
 
@@ -119,6 +121,8 @@ class UserIngest:
             first += most
             if len(letters) * FULL_OF_BAD > most:
                 most = min(most, BAD_RECORDS_MAX)
+            elif not letters:
+                most *= GOOD_GROWTH
             if first < len(batch):
                 await asyncio.sleep(0)
         return ActivityColumns.joined(parts), dead
