@@ -114,7 +114,7 @@ class UserIngest:
         dead: list[DeadLetter] = []
         first = 0
         while not parts or first < len(batch):
-            part = batch if most >= len(batch) else batch.cut(first, first + most)
+            part = batch if not first and most >= len(batch) else batch.cut(first, first + most)
             columns, letters = await self._known(lambda part=part: self.decoder.decode_batch(part))  # type: ignore[misc]
             parts.append(columns)
             dead += letters
