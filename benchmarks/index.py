@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figure import Figure
+from benchmarks.measure import on_one_thread
 from models.candidates import FOR_YOU, CandidateLimits, Query, draw_seeds, gather
 from models.fingerprint import FP32, FP48, fp64
 from models.graph import GraphRow
@@ -199,6 +200,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.setdefault("OPENBLAS_NUM_THREADS", "1") != "1":
-        print("OPENBLAS_NUM_THREADS is not 1: figures are not per core", file=sys.stderr)
+    on_one_thread("benchmarks.index")
     main()

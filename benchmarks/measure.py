@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -163,3 +164,10 @@ class BenchmarkFailed(Exception):  # noqa: N818
     def __init__(self, what: str, log: Path) -> None:
         tail = log.read_text(errors="replace")[-TAIL_CHARS:] if log.exists() else "(no log)"
         super().__init__(f"{what}; its log {log} ends: {tail}")
+
+
+def on_one_thread(module: str) -> None:
+    """Start this module anew with one BLAS thread, as a worker has; returns when it already is."""
+    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
+        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+        os.execv(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]])

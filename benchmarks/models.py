@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figure import Figure
+from benchmarks.measure import on_one_thread
 from benchmarks.rank import SLICE_USERS, Bench, timed
 from feedrank.dataset.table import DataSet
 from feedrank.training.fit import Spec, train
@@ -128,7 +128,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
-        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.models", *sys.argv[1:]])
+    on_one_thread("benchmarks.models")
     main()

@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import json
-import os
 import pstats
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figure import Figure
+from benchmarks.measure import on_one_thread
 from benchmarks.rank_pandas import PandasRanker, slots_of
 from models.candidates import Candidates, Query, draw_seeds, gather
 from models.context import UserBatch
@@ -168,7 +167,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if os.environ.get("OPENBLAS_NUM_THREADS") != "1":
-        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.rank", *sys.argv[1:]])
+    on_one_thread("benchmarks.rank")
     main()
