@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,10 +38,13 @@ FETCH_WAIT_MS = 20
 POLL_S = 0.25
 """Faust waits for a poll to end before it stops."""
 COMMIT_S = 10.0
+TELL_ALL_S = 10.0
+"""aiokafka repeats a commit that was not answered, under whatever generation the group has by then: one of a
+predecessor can arrive after ours and set back what lag monitors see."""
 MAX_POLL_INTERVAL_S = 600.0
 HEARTBEAT_SHARE = 0.25
 HEARTBEAT_MS_MAX = 500
-"""A member hears of a rebalance with its next heartbeat; until the last one has, partitions stand still."""
+"""A member hears of a rebalance with its next heartbeat; until the last has, partitions stand still."""
 
 log = logger(__name__)
 
@@ -131,27 +135,24 @@ class ShardThread(StoppableThread, driver.AIOKafkaConsumerThread):  # type: igno
             return {}
         with consumer._subscription.fetch_context():
             fetches = await take(consumer, parent.wanted, min(timeout, POLL_S))
-        return {
-            TP(one.topic, one.partition): replace(
-                one, generation=self.generations.get((one.topic, one.partition), 0)
-            )
-            for one in fetches
-        }
+        tps = [TP(one.topic, one.partition) for one in fetches]
+        generations = [self.generations.get(tp, 0) for tp in tps]
+        return {tp: replace(f, generation=g) for tp, f, g in zip(tps, fetches, generations, strict=True)}
 
-    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
-        """Tell the group; False when it does not accept it or does not answer. Never crashes the worker."""
+    async def _commit(self, offsets: Mapping[TP, int]) -> dict[TP, int]:
+        """Tell the group of those that are ours; returns what it accepted. Never crashes the worker."""
         consumer = self._ensure_consumer()
         mine = consumer.assignment()
         told = {TopicPartition(*tp): OffsetAndMetadata(n, "") for tp, n in offsets.items() if tp in mine}
         if not told:
-            return False
+            return {}
         try:
             async with asyncio.timeout(COMMIT_S):
                 await consumer.commit(told)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
             log.info("the group did not take committed offsets", cause=repr(error))
-            return False
-        return True
+            return {}
+        return {TP(*tp): n.offset for tp, n in told.items()}
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's check compares monotonic with wall clock; the worker has its own watchdog."""
@@ -170,6 +171,7 @@ class ShardConsumer(driver.Consumer, Reader):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._done: dict[TP, int] = {}
         self._told: dict[TP, int] = {}
+        self._tell_all_at = 0.0
         self._held: set[TP] = set()
         self._generations: dict[TP, int] = {}
         super().__init__(*arguments, **options)
@@ -214,8 +216,7 @@ class ShardConsumer(driver.Consumer, Reader):  # type: ignore[misc]
         )
 
     def highwater(self, tp: TP) -> int:
-        """Faust's monitor asks for every message and the answer may be refused in a rebalance: shards
-        know."""
+        """Faust's monitor asks for every message; in a rebalance there is no answer. Shards know."""
         return 0
 
     async def perform_seek(self) -> None:
@@ -258,11 +259,14 @@ class ShardConsumer(driver.Consumer, Reader):  # type: ignore[misc]
         """Tell the group how far shards are; Faust's acks are ignored and thrown away."""
         self._acked.clear()
         self._acked_index.clear()
+        now_s = time.monotonic()
+        if now_s >= self._tell_all_at:
+            self._told.clear()
+            self._tell_all_at = now_s + TELL_ALL_S
         offsets = {tp: n for tp, n in self._done.items() if n != self._told.get(tp)}
-        if not offsets or not await self._thread.commit(offsets):
-            return False
-        self._told.update(offsets)
-        return True
+        told: dict[TP, int] = await self._thread.commit(offsets) if offsets else {}
+        self._told.update(told)
+        return bool(told)
 
     # -- rebalance -----------------------------------------------------------------------------------
 

@@ -118,7 +118,12 @@ def until_drained(world: World) -> None:
         world.supervise(0)
         return drained(world.job)
 
-    until(looked, "all activities are applied after the last fault", lambda: lags(world.job))
+    try:
+        until(looked, "all activities are applied after the last fault", lambda: lags(world.job))
+    except AssertionError as error:
+        for line in world.standing():
+            error.add_note(line)
+        raise
 
 
 def compare(world: World, report: Report, generator: Generator) -> None:

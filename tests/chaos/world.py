@@ -21,6 +21,8 @@ PARTITIONS = 4
 WORKERS = 3
 SESSION_S = 4.0
 SUPERVISE_S = 0.25
+STANDING = ("feedrank_lag_records", "feedrank_position_records", "feedrank_paused_partitions")
+LOG_LINES = 20
 SETTINGS = {
     "CHECKPOINT_MS": "300",
     "ROCKS_FLUSH_MS": "500",
@@ -103,6 +105,19 @@ class World:
             if time.monotonic() >= until_s:
                 return
             time.sleep(SUPERVISE_S)
+
+    def standing(self) -> list[str]:
+        """Where each worker that runs stands: what its watchdog knows, and the end of its log."""
+        told = []
+        for worker in self.job.workers:
+            if worker.process.poll() is None:
+                try:
+                    metrics = worker.metrics().splitlines()
+                except OSError as error:
+                    metrics = [f"{STANDING[0]}: does not answer: {error}"]
+                told += [str(worker.log), *(line for line in metrics if line.startswith(STANDING))]
+                told += worker.log.read_text().splitlines()[-LOG_LINES:]
+        return told
 
     def wipe(self, slot: Slot) -> None:
         """Delete the slot's data directory."""

@@ -21,6 +21,8 @@ from streams.errors import ExitCode
 from tests.integration.conftest import (
     PARTITIONS,
     PERSON,
+    drained,
+    lags,
     same_rows,
 )
 from tests.integration.job import Job, Worker
@@ -192,36 +194,45 @@ def test_a_port_and_a_directory_that_others_have(calm: Job, job: Job, tmp_path: 
     same_rows(job, calm)  # the worker that was there first did not suffer
 
 
-def on_a_disk(size: str, mode: str, directory: Path, job: Job, seconds: int) -> tuple[int, str]:
-    """A worker whose data directory is a disk of this size; SIGTERM after some seconds if it still runs."""
+def on_a_disk(size: str, mode: str, directory: Path, job: Job) -> tuple[int, str]:
+    """A worker whose data directory is a disk of this size; SIGTERM once all is applied, if it gets there."""
     directory.mkdir(exist_ok=True)
     space = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
     mount = f"mount -t tmpfs -o size={size},{mode} tmpfs {directory}"
     if shutil.which("unshare") is None or subprocess.run([*space, "sh", "-c", mount], check=False).returncode:
         pytest.skip("no disk can be mounted here: it takes unshare and the right to mount")
-    worker = f"timeout --preserve-status -k 12 {seconds} {sys.executable} -m feedrank.cli worker"
-    done = subprocess.run(
-        [*space, "sh", "-c", f"{mount} && {worker}"],
-        env=job.environment(FEEDRANK_DATA_DIR=str(directory), WORKER_PORT="0", ROCKS_FLUSH_MS="100"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr
+    log = directory.with_suffix(".log")
+    environment = job.environment(FEEDRANK_DATA_DIR=str(directory), WORKER_PORT="0", ROCKS_FLUSH_MS="100")
+    run = [*space, "sh", "-c", f"{mount} && exec {sys.executable} -m feedrank.cli worker"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(run, env=environment, stdout=output, stderr=output)
+        try:
+            until(
+                lambda: process.poll() is not None or drained(job),
+                "all is applied or the worker has ended",
+                lambda: (log.stat().st_size, lags(job)),
+            )
+            if process.poll() is None:
+                process.terminate()
+            code = process.wait(GUARD_S)
+        finally:
+            process.kill()
+    text = log.read_text()
+    assert "Traceback" not in text
+    return code, text
 
 
 @pytest.mark.kafka
 def test_a_disk_that_is_full_or_read_only(job: Job, tmp_path: Path) -> None:
-    found, text = on_a_disk("1m", "ro", tmp_path / "read-only", job, 10)
+    found, text = on_a_disk("1m", "ro", tmp_path / "read-only", job)
     assert (found, len(text.splitlines())) == (ExitCode.DATA_DIRECTORY, 1)
     assert "(Read-only file system); correct FEEDRANK_DATA_DIR" in text
 
-    found, text = on_a_disk("64k", "rw", tmp_path / "full", job, 10)
+    found, text = on_a_disk("64k", "rw", tmp_path / "full", job)
     assert found == ExitCode.DATA_DIRECTORY
     assert "the disk is full: free space or move FEEDRANK_DATA_DIR, then restart; nothing is lost" in text
 
-    found, text = on_a_disk("400k", "rw", tmp_path / "full-later", job, 6)
+    found, text = on_a_disk("400k", "rw", tmp_path / "full-later", job)
     assert found == 0, text  # enough to start with, too little to close well
     assert "rows are replayed at start" in text
 

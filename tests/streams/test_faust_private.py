@@ -374,9 +374,9 @@ def test_faust_tells_the_group_through_commit(in_app: Callable[..., Any]) -> Non
     async def check(app: ShardApp) -> None:
         told: list[dict[TP, int]] = []
 
-        async def commit(offsets: dict[TP, int]) -> bool:
+        async def commit(offsets: dict[TP, int]) -> dict[TP, int]:
             told.append(dict(offsets))
-            return True
+            return {tp: n for tp, n in offsets.items() if tp.partition == 0}
 
         app.consumer._thread.commit = commit
         app.consumer.mark_done("in", 0, 9)
@@ -385,6 +385,13 @@ def test_faust_tells_the_group_through_commit(in_app: Callable[..., Any]) -> Non
         await app.consumer.commit()
         assert told == [{TP("in", 0): 9}]
         assert not app.consumer._acked
+        app.consumer.mark_done("in", 1, 5)
+        await app.consumer.commit()
+        await app.consumer.commit()
+        assert told[1:] == [{TP("in", 1): 5}] * 2, "what the group did not accept is told again"
+        app.consumer._tell_all_at = 0.0
+        await app.consumer.commit()
+        assert told[3:] == [{TP("in", 0): 9, TP("in", 1): 5}], "now and then all is told again"
         moved(
             "Faust's commit timer no longer calls Consumer.commit(): lag monitors would see nothing",
             "commit" in names_in(FaustConsumer._commit_handler.fun),
