@@ -23,15 +23,18 @@ demo:
 	@.ci/environment demo
 	@$(BIN)/feedrank demo
 
+# Two files at a time, each process with servers of its own: half of a run is waiting.
+SIDE_BY_SIDE ?= -n 2 --dist loadfile
+
 test:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not full"
+	$(BIN)/pytest -m "not full" $(SIDE_BY_SIDE)
 
 test-full:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
-	$(BIN)/pytest
+	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 lint:
 	@.ci/environment demo,test
