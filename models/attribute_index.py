@@ -15,6 +15,7 @@ from models.hash_index import HashIndex
 from models.item_columns import EMBEDDING_DIM, ITEM_TOPICS_MAX, Attributes, ItemRecord, check, distinct_topics
 from models.slots import doubled
 
+I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 SLOTS_MIN = 1_024
@@ -61,6 +62,19 @@ class AttributeIndex:
         for record in wanted.values():
             check(record)
         fps = np.fromiter(wanted, np.uint64, len(wanted))
+        self._write(self._slots_of(fps), list(wanted.values()))
+
+    def upsert_columns(
+        self, fps: U64, author_fp32: NDArray[np.uint32], topic_fp32: NDArray[np.uint32], embedding: I8
+    ) -> None:
+        """The same of n items as columns, as `Attributes` has them; of one given twice the last counts."""
+        last = fps.size - 1 - np.unique(fps[::-1], return_index=True)[1]
+        slots = self._slots_of(fps[last])
+        self._author[slots], self._topics[slots] = author_fp32[last], topic_fp32[last]
+        self._embedding[slots] = embedding[last]
+
+    def _slots_of(self, fps: U64) -> NDArray[np.int64]:
+        """int64[k]: the slots of k distinct items, new ones made."""
         slots = self.lookup(fps).astype(np.int64)
         new = slots < 0
         slots[new] = np.arange(self._top, self._top + int(new.sum()))
@@ -69,7 +83,7 @@ class AttributeIndex:
             self._author, self._topics = doubled(self._author), doubled(self._topics)
             self._embedding = doubled(self._embedding)
         self._index.insert(fps[new], slots[new])
-        self._write(slots, list(wanted.values()))
+        return slots
 
     def _write(self, slots: NDArray[np.int64], records: list[ItemRecord]) -> None:
         none = np.zeros(EMBEDDING_DIM, np.int8)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from streams.codec.json_batch import Document, parse
@@ -32,15 +33,20 @@ class ItemFields:
 def from_avro(opened: Opened) -> ItemFields:
     """The table's columns, as Python values but for the embedding."""
     table = opened.table
-    lists = table.column("embedding")
-    counts = lists.value_lengths().fill_null(NO_EMBEDDING).to_numpy(zero_copy_only=False).astype(np.int64)
-    flat = lists.flatten()
-    values = flat.to_numpy(zero_copy_only=False).astype(np.float32)  # a null among them becomes NaN
+    matrix, counts = vectors(table.column("embedding"))
     rest = table.drop_columns(["embedding"])
     names = rest.schema.names
     columns = [column.to_pylist() for column in rest.columns]
     documents = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return ItemFields(opened.rows.tolist(), documents, _matrix(values, counts), counts)
+    return ItemFields(opened.rows.tolist(), documents, matrix, counts)
+
+
+def vectors(lists: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """float32[n, 64], padded with zeros (longer ones cut; a null in them is NaN), and how long each list is
+    (NO_EMBEDDING: there is none)."""
+    counts = lists.value_lengths().fill_null(NO_EMBEDDING).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return _matrix(values, counts), counts
 
 
 def from_json(fetch: Fetch, rows: Sequence[int]) -> ItemFields:

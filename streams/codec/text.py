@@ -24,6 +24,9 @@ class Text:
         self._column = column
         self.nowhere = column.null_count == len(column)
 
+    def __len__(self) -> int:
+        return len(self._column)
+
     @cached_property
     def absent(self) -> Mask | None:
         """bool[n]: where there is none; None where all are there."""

@@ -10,7 +10,8 @@ import numpy as np
 from models.attribute_index import AttributeIndex
 from models.item_index import ItemIndex
 from streams.batch import RecordBatch
-from streams.codec import ItemDecoder
+from streams.codec import ItemDecoder, SchemaPending
+from streams.codec.item_block import ItemBlockReader
 from streams.registry import Registry
 from topologies.catalogue import Catalogue
 from topologies.replay.records import RecordLog
@@ -45,12 +46,27 @@ class ReplayItems:
         if self._known is None:
             known = AttributeIndex()
             reader = self._empty(known)  # type: ignore[arg-type]  # a catalogue asks no more of it here
+            blocks = ItemBlockReader(self.registry) if self.definition.value_format == "avro" else None
             async for batch in self._batches():
-                await reader.items_came(batch)
+                if blocks is None or not await self._took(known, blocks, batch):
+                    await reader.items_came(batch)
                 if len(known) > self.items_max:
                     return (await self.catalogue()).index
             self._known = known
         return self._known
+
+    async def _took(self, known: AttributeIndex, blocks: ItemBlockReader, batch: RecordBatch) -> bool:
+        """Whether all items of a batch were good, and are known now."""
+        while True:
+            try:
+                found = blocks.read(batch)
+            except SchemaPending as pending:
+                assert self.registry is not None, "bundled schemas are never pending"
+                await self.registry.fetch(pending.schema_ids)
+                continue
+            if found is not None:
+                known.upsert_columns(found.fp, found.author_fp32, found.topic_fp32, found.embedding)
+            return found is not None
 
     def _empty(self, index: ItemIndex) -> Catalogue:
         decoder = ItemDecoder(self.definition.value_format, self.registry)

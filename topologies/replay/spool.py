@@ -169,7 +169,7 @@ class Spool:
     async def items(self) -> AsyncIterator[RecordBatch]:
         """See RecordLog. Raises OperatorError for a damaged file."""
         for fetch in self._read((ITEMS, 0), "items-0", 0):
-            for batch in Unpacker(fetch).batches(SPOOL_RECORDS):
+            for batch in Unpacker(fetch).blocks(SPOOL_RECORDS, SPOOL_RECORDS):
                 yield batch
 
     def _read(self, place: tuple[str, int], name: str, start: int) -> Iterator[RawFetch]:

@@ -1,0 +1,121 @@
+"""A block of items as columns says what the items one by one say, or leaves the block to them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.attribute_index import AttributeIndex
+from models.fingerprint import fp64s
+from streams.batch import RecordBatch
+from streams.codec import ItemDecoder, encode_item
+from streams.codec.item_block import ItemBlockReader
+from tests.streams.codec_cases import NOW_MS
+from topologies.replay.spool import Record, Spool
+from wire.names import ITEMS
+
+READER, DECODER = ItemBlockReader(), ItemDecoder("avro")
+NAMES = [f"n{n}" for n in range(9)]
+RECORDS = 24
+"""Fewer in a record batch are read one by one in any case."""
+Item = dict[str, Any]
+
+
+def item(**changes: Any) -> Item:
+    return {"item_id": "n1", "author": "ann", "created_at": NOW_MS, "topics": ["a", "b"], **changes}
+
+
+def block(*items: Item, keys: list[bytes] | None = None) -> RecordBatch:
+    """The items, again and again until there are enough, as a spool has them."""
+    written = [items[n % len(items)] for n in range(max(RECORDS, len(items)))]
+    named = [one["item_id"].encode() for one in written] if keys is None else keys * len(written)
+    records = [
+        Record(ITEMS, key, encode_item(one, "avro"), NOW_MS) for key, one in zip(named, written, strict=False)
+    ]
+
+    async def read(spool: Spool) -> list[RecordBatch]:
+        return [one async for one in spool.items()]
+
+    with tempfile.TemporaryDirectory() as directory:
+        spool = Spool(Path(directory) / "spool")
+        spool.make(records, 1)
+        (found,) = asyncio.run(read(spool))
+    return found
+
+
+def both(batch: RecordBatch) -> tuple[AttributeIndex, AttributeIndex]:
+    """What is known of the items of a good block, by columns and one by one."""
+    columns, records = AttributeIndex(), AttributeIndex()
+    found = READER.read(batch)
+    assert found is not None
+    columns.upsert_columns(found.fp, found.author_fp32, found.topic_fp32, found.embedding)
+    changes, dead = DECODER.decode(
+        batch.topic, batch.partition, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
+    )
+    assert not dead
+    assert not changes.removed.size
+    records.upsert(changes.upserts)
+    return columns, records
+
+
+ITEM = st.fixed_dictionaries(
+    {
+        "item_id": st.sampled_from(NAMES),
+        "author": st.sampled_from(NAMES),
+        "created_at": st.integers(NOW_MS - 1_000, NOW_MS + 1_000),
+        "topics": st.lists(st.sampled_from(NAMES), max_size=9),
+        "embedding": st.one_of(st.none(), st.lists(st.floats(-2, 2, width=32), max_size=64)),
+        "title": st.one_of(st.none(), st.just(""), st.just("a\0title")),
+        "kind": st.one_of(st.none(), st.just("post")),
+        "deleted": st.sampled_from([None, False]),
+    }
+)
+
+
+@given(st.lists(ITEM, min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_good_items_are_the_same_either_way(items: list[Item]) -> None:
+    columns, records = both(block(*items))
+    asked = fp64s(name.encode() for name in [*NAMES, "nobody"])
+    ours, theirs = columns.attributes(asked), records.attributes(asked)
+    for name in ("known", "author_fp32", "topic_fp32", "embedding"):
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+        assert getattr(ours, name).dtype == getattr(theirs, name).dtype
+
+
+ODD: dict[str, Item] = {
+    "deleted": {"deleted": True},
+    "empty author": {"author": ""},
+    "long author": {"author": "é" * 65},
+    "control character": {"author": "a\0"},
+    "empty topic": {"topics": ["a", ""]},
+    "empty kind": {"kind": ""},
+    "seconds": {"created_at": NOW_MS // 1000},
+    "from the future": {"created_at": NOW_MS + 300_001},
+    "65 dimensions": {"embedding": [1.0] * 65},
+    "not a number": {"embedding": [1.0, math.nan]},
+    "very many topics": {"topics": [f"t{n}" for n in range(17)]},
+    "a key that may be JSON": {"item_id": '{"item_id":"n2"}'},
+    "too large": {"title": "x" * 70_000},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_one_item_out_of_the_ordinary_leaves_the_block_to_the_decoder(odd: str) -> None:
+    assert READER.read(block(*[item()] * RECORDS, item(**ODD[odd]))) is None
+
+
+def test_so_do_keys_of_other_items_and_tombstones() -> None:
+    assert READER.read(block(item(), keys=[b"n1", b"n2"])) is None
+    records = RecordBatch(
+        ITEMS, 0, 0, 1, np.zeros(1, np.int64), np.full(1, NOW_MS, np.int64), [b"n1"], [None]
+    )
+    assert READER.read(records) is None
