@@ -80,6 +80,7 @@ def features(count: int, authors: NDArray[np.uint64], random: np.random.Generato
     rows["h1"] = random.integers(0, 4, (count, 5)) * (random.random((count, 1)) < 0.1)
     rows["h24"] = rows["h1"] + random.integers(0, 20, (count, 5))
     rows["d7"] = rows["h24"] + random.integers(0, 200, (count, 5))
+    rows["examined"] = rows["d7"][:, 0] * random.integers(7, 46, count)
     rows["last_s"] = AS_OF_MS // 1_000 - random.integers(0, 30 * 288, count) * 300
     engaged = random.random((count, 16)) < (random.random((count, 1)) < 0.33)
     users = authors[random.integers(0, len(authors), (count, 16))] & FP48

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from models.candidates import Candidates
+from models.examination import UNIT
 from models.fingerprint import FP32, FP48
 from models.item_index import ItemIndex
 from models.policy import HEADS, Policy
@@ -32,6 +33,7 @@ def item_table(index: ItemIndex) -> pd.DataFrame:
         "title": index.title[:n],
         "trend": index.trend[:n],
         "last_s": derived["last_s"],
+        "examined": derived["examined"].astype(np.float64) / UNIT,
     }
     for window in ("h1", "h24", "d7", "long"):
         for place, role in enumerate(ROLES):
@@ -52,6 +54,8 @@ class PandasRanker:
         self.embedding = world.index.embedding[: world.index.slots.high]
         counts = [f"d7_{role}" for role in ROLES]
         self.total = self.items[counts].sum()
+        examined = self.items["examined"].sum() + 1_000
+        self.items["debiased"] = self.items["examined"] * (self.total["d7_exposure"] + 1_000) / examined
         self.by_author = self.items.groupby("author")[counts].sum()
         exploded = self.items[["topics", *counts]].explode("topics")
         self.by_topic = exploded.groupby("topics")[counts].sum()
@@ -167,6 +171,8 @@ class PandasRanker:
             week = self._rate(rows, "d7", role, prior, 20)
             day = self._rate(rows, "h24", role, week, 20)
             f[f"{role}_rate_7d"], f[f"{role}_rate_24h"] = np.log2(week), np.log2(day / week)
+            if role != "negative":
+                f[f"{role}_rate_debiased"] = np.log2(self._debiased(rows, role, prior) / week)
             if role == "weak":
                 f["weak_rate_1h"] = np.log2(self._rate(rows, "h1", role, day, 20) / day)
             f[f"author_{role}_rate"] = np.log2(
@@ -180,6 +186,11 @@ class PandasRanker:
             f[f"user_{role}_rate"] = np.log2(
                 self._rate(mine, "d7", role, self.all[role], 50) / self.all[role]
             )
+
+    @staticmethod
+    def _debiased(c: Any, role: str, prior: Any) -> Any:
+        trials = np.maximum(c["debiased"], c["d7_weak"] + c["d7_strong"] + c["d7_negative"])
+        return np.minimum((c[f"d7_{role}"] + 20 * prior) / (trials + 20), 1.0)
 
     @staticmethod
     def _rate(c: Any, window: str, role: str, prior: Any, weight: int) -> Any:

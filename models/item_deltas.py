@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.columns import ActivityColumns
 from models.effects import Effects
+from models.examination import examination
 from models.fingerprint import FP48, fp64s
 from models.verbs import Role
 
@@ -20,12 +21,13 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 Cells = tuple[U64, I64, I64]
-"""Item fp, bucket << 3 | column, count: [k] each."""
+"""Item fp, bucket << 3 | column, count: [k] each. A count of exposures carries their weight above 32 bits."""
 
-MAGIC = b"FRD1"
+MAGIC = b"FRD2"
 POSITIONS = 100
 CELLS_MAX = 4_000_000
-DWELL = 4
+DWELL, EXAMINED = 4, 5
+_WEIGHT_BITS = 32
 
 _HEADER = struct.Struct("<4sIqII")
 _CELL_BYTES = 8 + 4 + 4 + 1
@@ -44,7 +46,7 @@ def position_fp(position: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """One decoded message: k cells (item, 5-minute bucket, column 0..4, signed count) and j engagers
+    """One decoded message: k cells (item, 5-minute bucket, column 0..5, signed count) and j engagers
     (`fp48 of the user << 1 | withdrawn`, seconds)."""
 
     sender: int
@@ -75,12 +77,14 @@ class ItemDeltas:
         fp, undo = columns.object_fp[counted], effects.undo[counted]
         column = effects.role[counted].astype(np.int64)
         when = (effects.bucket[counted] << 3) | column
-        self._cells.append((fp, when, 1 - 2 * undo.astype(np.int64)))
+        count, position = 1 - 2 * undo.astype(np.int64), columns.position[counted]
+        seen = np.flatnonzero(column == Role.EXPOSURE)
+        count[seen] *= 1 + (examination(position[seen]) << _WEIGHT_BITS)
+        self._cells.append((fp, when, count))
         if effects.any_dwell:
             dwell = effects.dwell_s[counted]
             some = np.flatnonzero(dwell)
             self._cells.append((fp[some], (when[some] & ~7) | DWELL, dwell[some]))
-        position = columns.position[counted]
         shown = np.flatnonzero((position >= 0) & (position < POSITIONS) & (column <= Role.STRONG))
         if shown.size:
             self._shown.append((((when[shown] << 7) | position[shown]) << 1) | undo[shown])
@@ -95,7 +99,7 @@ class ItemDeltas:
         cells, engagers = [*self._cells, _sum_shown(self._shown)], self._engagers
         self._cells, self._shown, self._engagers, self.records = [], [], [], 0
         fp, when, count = (np.concatenate(column) for column in zip(*cells, strict=True))
-        fp, when, count = _sum_cells(fp, when, count, partitions)
+        fp, when, count = _with_examined(*_sum_cells(fp, when, count, partitions))
         e_fp, who, at_s = (np.concatenate(column) for column in zip(_NO_ENGAGERS, *engagers, strict=True))
         e_part = e_fp % np.uint64(partitions)
         bounds = np.searchsorted(fp % np.uint64(partitions), np.arange(partitions + 1))
@@ -121,6 +125,18 @@ def _sum_shown(shown: list[I64]) -> Cells:
     packed, times = np.unique(np.concatenate([*shown, _NOTHING]), return_counts=True)
     times[(packed & 1) == 1] *= -1
     return _POSITION_FP[(packed >> 1) & 127], packed >> 8, times
+
+
+def _with_examined(fp: U64, when: I64, count: I64) -> Cells:
+    """Summed cells, those with a weight followed by a cell of it: one sum instead of two, in order."""
+    plain = count.astype(np.int32).astype(np.int64)  # the lower 32 bits, signed
+    weight = (count - plain) >> _WEIGHT_BITS
+    at = np.repeat(np.arange(fp.size), 1 + (weight != 0))
+    added = np.flatnonzero(at[1:] == at[:-1]) + 1
+    fp, when, count = fp[at], when[at], plain[at]
+    when[added] += EXAMINED - Role.EXPOSURE
+    count[added] = weight[at[added]]
+    return fp, when, count
 
 
 def _sum_cells(fp: U64, when: I64, count: I64, partitions: int) -> Cells:
@@ -166,8 +182,8 @@ def decode(message: bytes) -> Deltas:
         columns.append(np.frombuffer(message, dtype, count, offset))
         offset += columns[-1].nbytes
     fp, bucket, counts, engager_fp, who, at_s, column = columns
-    if cells and (column.min() < 0 or column.max() > DWELL or bucket.min() < 0):
+    if cells and (column.min() < 0 or column.max() > EXAMINED or bucket.min() < 0):
         raise ValueError(
-            f"item-deltas message has a column outside 0..{DWELL} or a time before 1970; it is broken"
+            f"item-deltas message has a column outside 0..{EXAMINED} or a time before 1970; it is broken"
         )
     return Deltas(sender, watermark_ms, fp, bucket, counts, column, engager_fp, who, at_s)

@@ -294,6 +294,4 @@ class ItemIndex(ItemColumns):
         """Add or take away what some items contribute to the sums."""
         known = slots[self.derived["tick"][slots] > 0]
         if len(known):
-            derived = self.derived[known]
-            counts = np.stack([derived[w] for w in ("h1", "h24", "d7")], axis=1).astype(np.int64)
-            self.statistics.add(sign * counts, self.author[known], self.topics[known])
+            self.statistics.add(sign, self.derived[known], self.author[known], self.topics[known])

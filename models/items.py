@@ -22,7 +22,7 @@ U64 = NDArray[np.uint64]
 Rows = NDArray[np.void]
 
 COLUMNS = 5
-DWELL = 4
+DWELL, EXAMINED_COLUMN = 4, 5
 ENGAGERS = 16
 NEVER_MS = np.int64(1) << 62
 DAY_S = 86_400
@@ -35,13 +35,13 @@ ITEM_ROW = np.dtype(
         ("m5", "<i4", (12, COLUMNS)),
         ("h1", "<i4", (24, COLUMNS)),
         ("d1", "<i4", (7, COLUMNS)),
-        ("reserved", "V4"),
+        ("examined", "<i4", (7, 1)),
         ("long", "<i8", (2, COLUMNS)),
         ("engager", "<u8", (ENGAGERS,)),
         ("engager_s", "<u4", (ENGAGERS,)),
     ]
 )
-"""1,152 bytes; docs/state.md lists every field."""
+"""1,176 bytes; docs/state.md lists every field."""
 
 DERIVED = np.dtype(
     [
@@ -54,16 +54,18 @@ DERIVED = np.dtype(
         ("first_s", "<u4"),
         ("last_s", "<u4"),
         ("engagers", "<u8", (ENGAGERS,)),
+        ("examined", "<i8"),
     ]
 )
-"""248 bytes. `h1`, `h24`, `d7`: counts per role and dwell seconds in the last hour, day and week. `long`:
+"""256 bytes. `h1`, `h24`, `d7`: counts per role and dwell seconds in the last hour, day and week. `long`:
 decayed sums as of the start of `epoch` (240 days each). `engagers`: `fp48 << 16 | day`, newest first,
-0 = none.
+0 = none. `examined`: impressions of the last week, each weighted by its place (models/examination.py).
 """
 
 M5 = Ring(ITEM_ROW, "m5", BUCKET_5M_MS)
 H1 = Ring(ITEM_ROW, "h1", 3_600_000)
 D1 = Ring(ITEM_ROW, "d1", 86_400_000)
+EXAMINED = Ring(ITEM_ROW, "examined", 86_400_000)
 LONG = Ring(ITEM_ROW, "long", EPOCH_MS)
 WINDOWS = (("h1", M5), ("h24", H1), ("d7", D1))
 
@@ -90,9 +92,16 @@ def _count(rows: Rows, slots: I64, bucket: I64, column: I64, count: NDArray[np.i
     before = rows["newest_ms"][users]
     after = before.copy()
     np.maximum.at(after, member, bucket * BUCKET_5M_MS)
-    advance((M5, H1, D1, LONG), rows, users, before, after)
+    advance((M5, H1, D1, EXAMINED, LONG), rows, users, before, after)
     rows["newest_ms"][users] = after
     now = after[member] // BUCKET_5M_MS
+    weighed = column == EXAMINED_COLUMN
+    if weighed.any():
+        held = np.flatnonzero(weighed & (bucket // 288 > now // 288 - EXAMINED.kept))
+        add(EXAMINED, rows, slots[held], bucket[held] // 288, 0 * held, count[held].astype(np.int64))
+        slots, bucket, column, count, now, member = (
+            part[~weighed] for part in (slots, bucket, column, count, now, member)
+        )
     for ring, per in ((M5, 1), (H1, 12), (D1, 288)):
         inside = np.flatnonzero(bucket // per > now // per - ring.kept)
         add(ring, rows, slots[inside], bucket[inside] // per, column[inside], count[inside].astype(np.int64))
@@ -148,6 +157,8 @@ def derive(rows: Rows, tick: int, as_of_ms: int) -> NDArray[np.void]:
     for name, ring in WINDOWS:
         now = np.full(rows.size, as_of_ms // ring.length_ms)
         out[name] = ring.masked(rows, newest // ring.length_ms, now, ring.kept).sum(axis=1)
+    today = np.full(rows.size, as_of_ms // EXAMINED.length_ms)
+    out["examined"] = EXAMINED.masked(rows, newest // EXAMINED.length_ms, today, 7).sum(axis=(1, 2))
     epoch = newest // EPOCH_MS
     out["epoch"] = epoch
     row = np.arange(rows.size)
@@ -166,7 +177,7 @@ def next_change_ms(rows: Rows, as_of_ms: int) -> I64:
     """int64[m]: when after `as_of_ms` `derive` will first give another result although no delta came:
     a bucket with a count leaves its window (or, for one in the future, enters it). NEVER_MS: none."""
     soonest = np.full(rows.size, NEVER_MS)
-    for _, ring in WINDOWS:
+    for ring in (M5, H1, D1, EXAMINED):
         newest = (rows["newest_ms"] // ring.length_ms)[:, None]
         held = newest - (newest - np.arange(ring.kept)) % ring.kept
         begins, ends = held * ring.length_ms, (held + ring.kept) * ring.length_ms

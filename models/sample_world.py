@@ -98,6 +98,8 @@ def _statistics(rng: np.random.Generator, users: list[bytes], created_ms: I64) -
         records[window][:, Role.STRONG] = rng.binomial(exposures, quality / 2)
         records[window][:, Role.NEGATIVE] = rng.binomial(exposures, 0.004)
         records[window][:, 4] = records[window][:, Role.WEAK] * rng.integers(1, 60, count)
+    place_weight = 7 + np.arange(count) * 13 % 39  # some always stand high, some always low
+    records["examined"] = records["d7"][:, Role.EXPOSURE] * place_weight
     records["long"][:, Role.WEAK] = records["d7"][:, Role.WEAK].astype(np.int64) << 14
     records["long"][:, Role.STRONG] = records["d7"][:, Role.STRONG].astype(np.int64) << 14
     records["epoch"] = AS_OF_MS // (240 * DAY_MS)

@@ -48,6 +48,8 @@ MUTANTS: list[tuple[str, str, Change, str]] = [
     ("models.graph", "DAY_MS", to(43_200_000), USERS),
     ("models.items", "LONG_WEIGHT", _an_hour_on, ITEMS),
     ("models.item_deltas", "POSITIONS", to(99), ITEMS),
+    ("models.item_deltas", "examination", lambda weigh: lambda places: weigh(places) + (places == 7), ITEMS),
+    ("models.features.priors", "DEBIAS_MAX", to(4_000), FEEDS),
     ("models.trending", "TREND_PRIOR", to(6), FEEDS),
     ("models.refresh", "EXPLORE_IMPRESSIONS_MAX", to(2), FEEDS),
     ("models.candidates.in_network", "BOOST_H_MAX", to(1), FEEDS),

@@ -22,15 +22,14 @@ from streams.durable import POSITION_KEY, Cut, Message, Row
 from streams.errors import ExitCode, OperatorError
 from topologies.item_keys import fps_of, keys_of, spoken_of
 from topologies.item_marks import ItemMarks
-from topologies.row_format import check_row_format
+from topologies.row_format import ITEM_ROWS, check_row_format
 from topologies.ticks import TickGate
 from wire.names import Namespace
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-ROW_FORMAT = 2
-"""1 had no `tick_ms` in the position record."""
+ROW_FORMAT = ITEM_ROWS
 MARKER_KEY = b"!tick"
 PUBLISH_RECORDS_MAX = 20_000
 """Of one checkpoint: a tick with more (the first after a start) is spread over several."""

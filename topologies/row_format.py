@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+USER_ROWS = 1
+ITEM_ROWS = 3
+"""1 had no `tick_ms` in the position record, 2 no impressions weighted by place and no
+positions of the senders."""
+
 
 def check_row_format(where: str, found: int, ours: int) -> None:
     """Raises ValueError for any other: a row's bytes do not say which format they are of."""

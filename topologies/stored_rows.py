@@ -16,13 +16,16 @@ from models.users import USER_ROW
 from streams.changelog_rows import ChangelogRows, Told
 from streams.concerns import KafkaSettings
 from streams.durable import POSITION_KEY
+from streams.errors import ExitCode, OperatorError
 from streams.store import ShardStore
+from topologies.row_format import ITEM_ROWS, USER_ROWS, check_row_format
 from topologies.user_rows import SEEN_PAGE, SEEN_PAGES_MAX
 from wire.names import Namespace
 from wire.partitioner import partition_of
 
 Table = Literal["users", "item-rows"]
 TABLES: tuple[Table, ...] = ("users", "item-rows")
+FORMATS: Mapping[Table, int] = {"users": USER_ROWS, "item-rows": ITEM_ROWS}
 TAGS: Mapping[Table, tuple[bytes, ...]] = {"users": (b"u", b"s", b"g"), "item-rows": (b"i",)}
 FP_BYTES = 8
 
@@ -35,7 +38,10 @@ class StoredRows(Protocol):
     def newest(
         self, table: Table, partition: int, wanted: Callable[[bytes], bool], told: Told = ...
     ) -> dict[bytes, bytes]:
-        """The rows of wanted keys and, under POSITION_KEY, the position record that they belong to."""
+        """The rows of wanted keys and, under POSITION_KEY, the position record that they belong to.
+
+        Raises OperatorError for rows of another format.
+        """
         ...
 
 
@@ -70,7 +76,7 @@ class TopicRows:
         told: Told = lambda done, total: None,
     ) -> dict[bytes, bytes]:
         """See StoredRows."""
-        return self._changelogs[table].newest(partition, wanted, told)
+        return _readable(table, partition, self._changelogs[table].newest(partition, wanted, told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ class DiskRows:
                     found |= {key: value for key, value in chunk if wanted(key)}
         finally:
             store.close()
-        return found
+        return _readable(table, partition, found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,17 @@ class KeyedState:
     partition: int
     position: Mapping[str, int]
     rows: Mapping[bytes, bytes]
+
+
+def _readable(table: Table, partition: int, found: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    position = found.get(POSITION_KEY)
+    if position is not None:
+        ours = FORMATS[table]
+        try:
+            check_row_format(f"{table} {partition}", orjson.loads(position).get("row_format", ours), ours)
+        except ValueError as error:
+            raise OperatorError(str(error), ExitCode.BAD_INPUT) from error
+    return found
 
 
 def user_keys(user: bytes) -> frozenset[bytes]:

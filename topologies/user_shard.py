@@ -19,12 +19,12 @@ from models.users import Applied, Plan, apply, needs_items, plan
 from models.verbs import VerbTable
 from streams.dead_letters import DeadLetter
 from streams.durable import POSITION_KEY, Cut, Message, Row
-from topologies.row_format import check_row_format
+from topologies.row_format import USER_ROWS, check_row_format
 from topologies.user_rows import UserRows
 from wire.names import Namespace
 
 I64 = NDArray[np.int64]
-ROW_FORMAT = 1
+ROW_FORMAT = USER_ROWS
 
 
 @dataclass(slots=True)

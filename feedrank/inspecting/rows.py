@@ -9,6 +9,7 @@ import numpy as np
 
 from feedrank.inspecting.names import Names
 from models import items, user_row
+from models.examination import UNIT
 from models.fingerprint import fp64
 from models.graph import GraphRow
 from models.merge import UNDO_BIT
@@ -74,6 +75,7 @@ def of_item(item: str, state: KeyedState, as_of_ms: int, names: Names) -> dict[s
         "last_engaged_ms": int(one["last_s"]) * 1_000,
         "windows": _windows(row, (items.M5, items.H1, items.D1), as_of_ms),
         "long": _by_role(long_counts(row, as_of_ms)),
+        "examined_7d": window(items.EXAMINED, row, as_of_ms).sums[0] / UNIT,
         "engagers": [
             {"user_fp48": f"{who >> 1:012x}", "at_ms": at * 1_000, "withdrawn": bool(who & 1)}
             for who, at in zip(one["engager"].tolist(), one["engager_s"].tolist(), strict=True)

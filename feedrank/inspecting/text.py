@@ -75,6 +75,10 @@ def show_item(found: Mapping[str, Any], console: Console) -> None:
         f"{when(found['last_engaged_ms'])}",
     )
     _windows(found, console)
+    _lines(
+        console,
+        f"impressions of the week, each as much as its place is looked at: {found['examined_7d']:,.1f}",
+    )
     _table(console, "last engagers, newest first (fp48 of the user)", ("at", "user", ""), (
         (when(one["at_ms"]), one["user_fp48"], "withdrawn" if one["withdrawn"] else "")
         for one in found["engagers"]

@@ -32,7 +32,8 @@ from topologies.stored_rows import TABLES, DiskRows, StoredRows, Table, TopicRow
 from topologies.ticks import tick_of
 from wire.names import Namespace
 
-FORMAT = 1
+FORMAT = 2
+"""1 had item rows without impressions weighted by place."""
 META = "meta.json"
 ROW_GROUP = 20_000
 TO_TABLE: Mapping[Table, Callable[[Mapping[bytes, bytes]], pa.Table]] = {

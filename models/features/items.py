@@ -22,7 +22,7 @@ U64 = NDArray[np.uint64]
 MINUTE_MS = 60_000
 _WORDS = DERIVED.itemsize // 8
 _COUNTS_AT = 2  # in 4-byte words: h1, h24, d7 follow the tick
-_LONG_AT = 9  # in 8-byte words
+_LONG_AT, _EXAMINED_AT = 9, 31  # in 8-byte words
 _EPOCH_AT, _LAST_S_AT = 17, 29  # in 4-byte words
 H1, H24, D7 = 0, 5, 10
 
@@ -46,7 +46,7 @@ class Items:
 
     @cached_property
     def _records(self) -> U64:
-        """uint64[m, 31]: the derived records as words."""
+        """uint64[m, 32]: the derived records as words."""
         words = self.index.derived.view(np.uint64).reshape(-1, _WORDS)
         return words.take(self.at, axis=0)
 
@@ -69,6 +69,12 @@ class Items:
         engaged += counts[window + Role.NEGATIVE]
         trials: F64 = np.maximum(counts[window + Role.EXPOSURE], engaged, out=engaged)
         return trials
+
+    @cached_property
+    def examined(self) -> F64:
+        """float64[m] in 0..2^34: impressions of 7 days, weighted by their places, units of 1/16."""
+        examined = self._records.view(np.int64)[:, _EXAMINED_AT].astype(np.float64)
+        return np.maximum(examined, 0.0, out=examined)
 
     def long(self, role: int) -> F64:
         """float64[m]: an item's long decay by role (below 2^53)."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.features.whole import COUNT_MAX, RATE, log2_whole, smoothed
+from models.examination import UNIT
+from models.features.whole import COUNT_MAX, RATE, floor_div, log2_whole, smoothed
 from models.items import DWELL
 from models.tables import GRID
 from models.verbs import Role
@@ -31,7 +32,11 @@ ITEM_WEIGHT = 20
 DWELL_WEIGHT = 20
 USER_WEIGHT = 50
 D7_SUMS = 2
-_WINDOW_BEFORE = {0: 5, 5: 10}
+D7 = 10
+_WINDOW_BEFORE = {0: 5, 5: D7}
+DEBIAS_BITS = 12
+DEBIAS_MAX = 16 << DEBIAS_BITS
+"""No page is looked at less than a sixteenth as much as an average place: sums that undos left wrong."""
 
 
 class Totals:
@@ -39,6 +44,7 @@ class Totals:
 
     def __init__(self, index: ItemIndex) -> None:
         self._counts = [max(int(n), 0) for n in index.statistics.total[D7_SUMS]]
+        self._examined = max(index.statistics.examined, 0)
 
     @cached_property
     def rate(self) -> dict[Role, float]:
@@ -50,6 +56,13 @@ class Totals:
             rate = (counts[role] * RATE + TOTAL_WEIGHT * prior) // (trials + TOTAL_WEIGHT)
             rates[role] = float(max(rate, 1))
         return rates
+
+    @cached_property
+    def debias(self) -> float:
+        """What a weighted impression counts for, units of 1/4096: so much that over all items weighted and
+        plain impressions are as many, and rates by either have the same priors."""
+        plain, weighted = self._counts[Role.EXPOSURE] + TOTAL_WEIGHT, self._examined + TOTAL_WEIGHT * UNIT
+        return float(min((plain * UNIT << DEBIAS_BITS) // weighted, DEBIAS_MAX))
 
     @cached_property
     def dwell_grid(self) -> float:
@@ -92,6 +105,17 @@ class Rates:
         if (window, role) not in self._logs:
             self._logs[window, role] = log2_whole(np.maximum(self.of(window, role), 1.0))
         return self._logs[window, role]
+
+    def debiased_log(self, role: Role) -> F64:
+        """float64[m]: log2 of the item's rate in 7 days over impressions weighted by their places."""
+        items = self.items
+        trials = floor_div(items.examined * self.totals.debias, float(UNIT << DEBIAS_BITS))
+        np.minimum(trials, COUNT_MAX, out=trials)
+        engaged = items.window(D7, Role.WEAK) + items.window(D7, Role.STRONG)
+        engaged += items.window(D7, Role.NEGATIVE)
+        np.maximum(trials, engaged, out=trials)
+        rate = smoothed(items.window(D7, role), trials, self._topic(role), ITEM_WEIGHT)
+        return log2_whole(np.maximum(rate, 1.0))
 
     def _topic(self, role: Role) -> F64:
         """float64[m]: the rate of the item's first topic in 7 days; of all items where it has none."""

@@ -67,6 +67,24 @@ def weak_rate_1h(items: Items, out: F64) -> None:
     np.subtract(items.rates.log(H1, Role.WEAK), items.rates.log(H24, Role.WEAK), out=out)
 
 
+@rates.item("derived.examined", "derived.d7", "topic sums", "total sums")
+def weak_rate_debiased(items: Items, out: F64) -> None:
+    """log2 of the rate of weak actions in 7 days, impressions weighted by place, over the plain rate."""
+    np.subtract(items.rates.debiased_log(Role.WEAK), items.rates.log(D7, Role.WEAK), out=out)
+
+
+@rates.item(
+    "derived.examined",
+    "derived.d7",
+    "topic sums",
+    "total sums",
+    reason=Told("people like it even where few look"),
+)
+def strong_rate_debiased(items: Items, out: F64) -> None:
+    """log2 of the rate of strong actions in 7 days, impressions weighted by place, over the plain rate."""
+    np.subtract(items.rates.debiased_log(Role.STRONG), items.rates.log(D7, Role.STRONG), out=out)
+
+
 @rates.item("derived.d7", "total sums")
 def dwell_per_action(items: Items, out: F64) -> None:
     """log2 of the mean dwell seconds per weak action in 7 days over that of all items."""

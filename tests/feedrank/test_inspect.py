@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
 from feedrank import cli
+from models.examination import UNIT, examination
 from streams.errors import ExitCode
 from tests.feedrank.people_file import write_people
 
@@ -79,6 +81,13 @@ def test_an_items_windows_are_masked_at_the_time_asked_for(
     shows = sum(line["verb"] == "impression" and line["event_time"] // 3_600_000 in buckets for line in about)
     assert found["windows"]["h1"]["sums"]["exposure"] == shows
     assert len(found["windows"]["h1"]["bars"]["exposure"]) == 24
+    week = range(max(at_ms, about[-1]["event_time"]) // DAY_MS - 6, at_ms // DAY_MS + 1)
+    places = [
+        line.get("position", -1)
+        for line in about
+        if line["verb"] == "impression" and line["event_time"] // DAY_MS in week
+    ]
+    assert found["examined_7d"] == examination(np.array(places)).sum() / UNIT
     assert [ring["whole"] for ring in found["windows"].values()] == [False, False, True]
 
 
@@ -92,6 +101,7 @@ def test_text_says_it_in_words(lines: list[dict[str, Any]], capsys: pytest.Captu
     assert code == ExitCode.OK
     assert "names were not asked for" in out
     assert "last engagers" in out
+    assert "each as much as its place is looked at" in out
 
 
 def test_what_is_not_there_is_one_message(

@@ -40,6 +40,7 @@ def derived(seed: int, tick: int) -> np.ndarray:  # type: ignore[type-arg]
     row["h1"] = random.integers(-1, 6, 5)
     row["h24"] = row["h1"] + random.integers(0, 20, 5)
     row["d7"] = row["h24"] + random.integers(0, 90, 5)
+    row["examined"] = int(row["d7"][0, 0]) * int(random.integers(7, 46))
     row["last_s"] = AS_OF_MS // 1_000 - random.integers(0, 9) * 300
     users = random.permutation(12)[: random.integers(0, 9)]
     row["engagers"][0, : len(users)] = [(user_fp(u) & ((1 << 48) - 1)) << 16 | 19_000 for u in users]

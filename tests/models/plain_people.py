@@ -73,6 +73,7 @@ class World:
 
     items: dict[int, Item]
     total: list[int] = field(default_factory=lambda: [0] * 5)
+    examined: int = 0
     by_author: dict[str, list[int]] = field(default_factory=dict)
     by_topic: dict[str, list[int]] = field(default_factory=dict)
 
@@ -89,6 +90,7 @@ class World:
                 slot, fp64(index.ids[slot].encode()), int(index.created_ms[slot]), author, topics,
                 embedding, index.title[slot], int(index.trend[slot]), index.derived[slot],
             )  # fmt: skip
+            world.examined += int(index.derived[slot]["examined"])
             for sums in (world.total, world.by_author.setdefault(author, [0] * 5),
                          *(world.by_topic.setdefault(t, [0] * 5) for t in topics)):  # fmt: skip
                 for role, n in enumerate(index.derived[slot]["d7"].tolist()):
@@ -112,6 +114,16 @@ class World:
             prior = smooth(c[role], trials(c), prior, 20)
             rates.append(prior)
         return rates[0], rates[1], rates[2]
+
+    def debiased(self, item: Item, role: int) -> int:
+        """week, impressions weighted by place."""
+        prior, c = self.all(role), item.window("d7")
+        if item.topics:
+            sums = counted(self.by_topic[item.topics[0]])
+            prior = smooth(sums[role], trials(sums), prior, 100)
+        per_weight = (max(0, self.total[EXPOSURE]) + 1000) * 65_536 // (max(0, self.examined) + 16_000)
+        shown = max(0, int(item.d["examined"])) * min(per_weight, 65_536) // 65_536
+        return smooth(c[role], max(min(shown, 1 << 28), sum(c[WEAK : NEGATIVE + 1])), prior, 20)
 
 
 @dataclass

@@ -98,6 +98,8 @@ def _rates(p: Person, i: Item, f: dict[str, int]) -> None:
         week, day, hour = p.world.rates(i, role)
         f[f"{name}_rate_7d"] = L(week) - 24 * G
         f[f"{name}_rate_24h"] = L(day) - L(week)
+        if role != NEGATIVE:
+            f[f"{name}_rate_debiased"] = L(p.world.debiased(i, role)) - L(week)
         if role == WEAK:
             f["weak_rate_1h"] = L(hour) - L(day)
         sums = counted(p.world.by_author[i.author])

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import log2
 
 import numpy as np
 import pytest
 from plain_user import DAY_MS, T0, UNDO, VERBS, columns_of
 
 from models.effects import effects
+from models.examination import EXAMINATION, UNIT
 from models.fingerprint import fp64
-from models.item_deltas import MAGIC, ItemDeltas, decode, position_fp
+from models.item_deltas import EXAMINED, MAGIC, ItemDeltas, decode, position_fp
+from models.verbs import Role
 
 
 def add(deltas: ItemDeltas, records: list[dict[str, int]], duplicate: list[int] | None = None) -> None:
@@ -31,6 +34,33 @@ def cells(message: bytes) -> Counter[tuple[int, int, int]]:
         assert key not in found, "a cell is sent once"
         found[key] = int(count)
     return found
+
+
+def weight_by_definition(place: int) -> int:
+    """The discount of DCG over its mean of 20 places, in sixteenths; 1 for an unknown place."""
+    discount = [1 / log2(n + 2) for n in range(100)]
+    return UNIT if place < 0 else round(UNIT * discount[min(place, 99)] * 20 / sum(discount[:20]))
+
+
+def test_weights_of_places_are_the_discount_of_dcg() -> None:
+    assert EXAMINATION.tolist() == [weight_by_definition(place) for place in [*range(100), -1]]
+
+
+@pytest.mark.parametrize(("place", "weight"), [(0, 45), (5, 16), (99, 7), (30_000, 7), (-1, 16)])
+def test_an_impression_counts_as_much_as_its_place_is_looked_at(place: int, weight: int) -> None:
+    shown = {"user": 0, "at": T0, "verb": 0, "object": 8, "position": place}
+    undo = shown | {"verb": UNDO, "undone_verb": 0, "undone_ms": T0}
+    bucket, deltas = T0 // 300_000, ItemDeltas()
+
+    def drained() -> dict[tuple[int, int], int]:
+        return {key[1:]: n for key, n in cells(deltas.drain(1, 0, 0)[0]).items() if key[0] == 8 and n}
+
+    add(deltas, [shown, shown, shown | {"at": T0 + 300_000}, undo])
+    assert drained() == {(bucket, 0): 1, (bucket, 5): weight, (bucket + 1, 0): 1, (bucket + 1, 5): weight}
+    add(deltas, [shown, undo, undo])  # more is withdrawn than was counted since the last checkpoint
+    assert drained() == {(bucket, 0): -1, (bucket, 5): -weight}
+    add(deltas, [shown, undo])
+    assert drained() == {}
 
 
 def test_sums_by_item_bucket_and_column() -> None:
@@ -105,13 +135,21 @@ def test_many_random_activities_sum_like_a_counter() -> None:
             "at": T0 + int(rng.integers(0, 10**7)),
             "verb": int(rng.integers(0, 4)),
             "object": int(rng.integers(1, 50)),
+            "position": int(rng.integers(-1, 30)) if rng.random() < 0.5 else 20_000,
         }
         for _ in range(2_000)
     ]
     deltas = ItemDeltas()
     for start in range(0, 2_000, 300):
         add(deltas, records[start : start + 300])
-    want = Counter((r["object"], r["at"] // 300_000, int(VERBS.role[r["verb"]])) for r in records)
+    want = Counter[tuple[int, int, int]]()
+    for r in records:
+        bucket, role, place = r["at"] // 300_000, int(VERBS.role[r["verb"]]), r["position"]
+        want[r["object"], bucket, role] += 1
+        if role == Role.EXPOSURE:
+            want[r["object"], bucket, EXAMINED] += weight_by_definition(place)
+        if role <= Role.STRONG and 0 <= place < 100:
+            want[position_fp(place), bucket, role] += 1
     assert sum((cells(m) for m in deltas.drain(4, 0, 0).values()), Counter()) == want
 
 
@@ -123,7 +161,8 @@ def test_many_random_activities_sum_like_a_counter() -> None:
         (lambda m: m[:-1], "broken"),
         (lambda m: m + b"x", "broken"),
         (lambda m: m[:16] + b"\xff\xff\xff\xff" + m[20:], "broken"),
-        (lambda m: m[:-1] + b"\x05", "column"),
+        (lambda m: m[:-1] + b"\x06", "column"),
+        (lambda m: b"FRD1" + m[4:], "replay"),
     ],
 )
 def test_broken_messages_are_refused(change, what: str) -> None:  # type: ignore[no-untyped-def]

@@ -31,7 +31,7 @@ def random_deltas(seed: int, cells: int, engagers: int, spread: int) -> Deltas:
         rng.choice(FPS, cells),
         (newest - rng.integers(0, spread // 300_000 + 1, cells)).astype(np.int32),
         rng.integers(-3, 9, cells).astype(np.int32),
-        rng.integers(0, 5, cells).astype(np.int8),
+        rng.integers(0, 6, cells).astype(np.int8),
         rng.choice(FPS, engagers),
         rng.integers(2, 60, engagers).astype(np.uint64),
         (T0 // 1000 - times).astype(np.uint32),
@@ -79,12 +79,17 @@ def check_plain(rows: np.ndarray, deltas: Deltas) -> None:
         for name, per, kept in (("m5", 1, 12), ("h1", 12, 24), ("d1", 288, 7)):
             table = np.zeros((kept, 5), np.int64)
             for b, c, n in cells:
-                if b // per > newest // per - kept:
+                if c < 5 and b // per > newest // per - kept:
                     table[b // per % kept, c] += n
             np.testing.assert_array_equal(rows[name][slot], table)
+        examined = np.zeros((7, 1), np.int64)
+        for b, c, n in cells:
+            if c == 5 and b // 288 > newest // 288 - 7:
+                examined[b // 288 % 7, 0] += n
+        np.testing.assert_array_equal(rows["examined"][slot], examined)
         long = np.zeros((2, 5), np.int64)
         for b, c, n in cells:
-            if b // 69_120 > newest // 69_120 - 2:
+            if c < 5 and b // 69_120 > newest // 69_120 - 2:
                 long[b // 69_120 % 2, c] += n * int(LONG_WEIGHT[b % 69_120 // 12])
         np.testing.assert_array_equal(rows["long"][slot], long)
         engaging = [b * 300 for b, c, _ in cells if c in (1, 2)]
@@ -150,5 +155,5 @@ def test_withdrawn_engagers_are_not_shown_and_leave_no_hole() -> None:
 
 
 def test_layouts_fit() -> None:
-    assert items.ITEM_ROW.itemsize == 1_152
-    assert items.DERIVED.itemsize <= 256
+    assert items.ITEM_ROW.itemsize == 1_176
+    assert items.DERIVED.itemsize == 256

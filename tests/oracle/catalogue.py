@@ -49,6 +49,10 @@ class Catalogue:
         return self.week(self.items.values())
 
     @cached_property
+    def total_examined(self) -> int:
+        return sum(self.derived[fp].examined for fp in self.items)
+
+    @cached_property
     def author_weeks(self) -> dict[int, list[int]]:
         return {author: self.week(items) for author, items in self.by_author.items()}
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from tests.oracle.numbers import EPOCH_MS, MASK48, fp64
-from tests.oracle.policy import GRAPH, STRONG, UNDO, WEAK, Policy
+from tests.oracle.numbers import DAY_MS, EPOCH_MS, MASK48, fp64
+from tests.oracle.policy import EXPOSURE, GRAPH, STRONG, UNDO, WEAK, Policy
 from tests.oracle.records import Activity
-from tests.oracle.rings import BUCKET_MS, COLUMNS, Rings
+from tests.oracle.rings import BUCKET_MS, COLUMNS, Ring, Rings
 from tests.oracle.users import dwell_s, resolved_ms, resolved_verb
 
 ENGAGERS, DWELL = 16, 4
 POSITION_MAX = 99
 POSITION_ID = "\0position:"
+PLACE_WEIGHT = [45, 29, 23, 20, 18, 16, 15, 14, 14, 13, 13, 12, 12, 12]
+PLACE_WEIGHT += [11] * 5 + [10] * 7 + [9] * 13 + [8] * 26 + [7] * 35
+UNKNOWN_PLACE_WEIGHT = 16
 
 
 @dataclass(frozen=True)
 class Derived:
-    """What everybody knows of an item. `engagers`: (fp48, day), newest first."""
+    """What everybody knows of an item. `engagers`: (fp48, day), newest first. `examined`: of a week."""
 
     h1: list[int]
     h24: list[int]
@@ -27,13 +30,14 @@ class Derived:
     long: list[int]
     last_s: int
     engagers: list[tuple[int, int]]
+    examined: int = 0
 
 
 class ItemRow:
     """The statistics of one item, or of one position."""
 
     def __init__(self) -> None:
-        self.rings = Rings()
+        self.rings, self.examined = Rings(), Ring(DAY_MS, 7)
         self.first_s = self.last_s = 0
         self.latest: dict[int, tuple[int, bool]] = {}
         """fp48 of a user -> the largest (time in s, withdrawn)."""
@@ -42,11 +46,16 @@ class ItemRow:
         """One cell of a delta."""
         start_ms = at_ms // BUCKET_MS * BUCKET_MS
         self.rings.move(start_ms)
+        self.examined.move(self.rings.newest_ms)
         self.rings.count(start_ms, column, count)
         if column in (WEAK, STRONG):
             start_s = start_ms // 1000
             self.first_s = min(self.first_s or start_s, start_s)
             self.last_s = max(self.last_s, start_s)
+
+    def examine(self, at_ms: int, weight: int) -> None:
+        """An impression, after it was counted."""
+        self.examined.add(at_ms, 0, weight, self.rings.newest_ms)
 
     def engage(self, user48: int, at_s: int, withdrawn: bool) -> None:
         self.latest[user48] = max(self.latest.get(user48, (0, False)), (at_s, withdrawn))
@@ -60,10 +69,10 @@ class ItemRow:
         rings, engagers = self.rings, self.engagers()
         rest = [0] * (ENGAGERS - len(engagers))
         return struct.pack(
-            "<q2I60i120i35i4x10q16Q16I", rings.newest_ms, self.first_s, self.last_s,
+            "<q2I60i120i35i7i10q16Q16I", rings.newest_ms, self.first_s, self.last_s,
             *rings.m5.places(COLUMNS), *rings.h1.places(COLUMNS), *rings.d1.places(COLUMNS),
-            *rings.long.places(COLUMNS), *(user << 1 | gone for _, user, gone in engagers), *rest,
-            *(s for s, _, _ in engagers), *rest,
+            *self.examined.places(1), *rings.long.places(COLUMNS),
+            *(user << 1 | gone for _, user, gone in engagers), *rest, *(s for s, _, _ in engagers), *rest,
         )  # fmt: skip
 
     def derived(self, as_of_ms: int) -> Derived:
@@ -77,7 +86,13 @@ class ItemRow:
             [a + (b >> 8) for a, b in zip(now, before, strict=True)],
             self.last_s,
             [(user, s // 86_400) for s, user, gone in self.engagers() if not gone],
+            self.examined.window(as_of_ms)[0],
         )
+
+
+def place_weight(place: int) -> int:
+    """Of an impression at a place on the page, in sixteenths; -1: unknown."""
+    return UNKNOWN_PLACE_WEIGHT if place < 0 else PLACE_WEIGHT[min(place, POSITION_MAX)]
 
 
 class Items:
@@ -97,6 +112,8 @@ class Items:
         row.count(at_ms, verb.role, -1 if undo else 1)
         if not undo and dwell_s(activity):
             row.count(at_ms, DWELL, dwell_s(activity))
+        if verb.role == EXPOSURE:
+            row.examine(at_ms, place_weight(activity.position) * (-1 if undo else 1))
         if verb.role <= STRONG and 0 <= activity.position <= POSITION_MAX:
             position = self._row(fp64(f"{POSITION_ID}{activity.position}"))
             position.count(at_ms, verb.role, -1 if undo else 1)

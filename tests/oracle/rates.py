@@ -40,6 +40,8 @@ class Rates:
         self.catalogue = catalogue
         total = [max(count, 0) for count in catalogue.total]
         self.all = {a: max(1, (total[a] * RATE + 1000 * BASE[a]) // (trials(total) + 1000)) for a in HEADS}
+        weighted = max(catalogue.total_examined, 0)
+        self.debias = min(65_536, (total[EXPOSURE] + 1000) * 65_536 // (weighted + 16_000))
         self.all_dwell = max(1, (total[DWELL] * GRID + 1000 * 10 * GRID) // (total[WEAK] + 1000))
 
     def topic(self, item: Item, a: int) -> int:
@@ -59,6 +61,13 @@ class Rates:
         for counts in map(clipped, (derived.d7, derived.h24, derived.h1)):
             rates.append(smooth(counts[a], trials(counts), rates[-1], 20))
         return rates[1], rates[2], rates[3]
+
+    def debiased(self, item: Item, a: int) -> int:
+        """The item's rate in a week, by impressions that count as much as their places are looked at."""
+        derived = self.catalogue.derived[item.fp]
+        counts, shown = clipped(derived.d7), max(derived.examined, 0) * self.debias // 65_536
+        out_of = max(min(shown, COUNT_MAX), counts[WEAK] + counts[STRONG] + counts[NEGATIVE])
+        return smooth(counts[a], out_of, self.topic(item, a), 20)
 
     def user(self, week: Counts, a: int) -> int:
         return smooth(week[a], trials(week), self.all[a], 50)

@@ -253,7 +253,7 @@ def test_more_moving_items_than_memory_at_start_say_what_to_do() -> None:
     assert failed.value.exit_code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("message", [b"", b"FRD0" + bytes(20), b"FRD1" + bytes(21)])
+@pytest.mark.parametrize("message", [b"", b"FRD1" + bytes(20), b"FRD2" + bytes(21)])
 def test_a_message_of_somebody_else_ends_the_worker_with_advice(message: bytes) -> None:
     with pytest.raises(OperatorError, match="rebuild into a new namespace") as failed:
         shard().decode([message])
@@ -261,7 +261,7 @@ def test_a_message_of_somebody_else_ends_the_worker_with_advice(message: bytes) 
 
 
 def test_a_sender_beyond_the_partitions_is_refused() -> None:
-    message = b"FRD1" + (3).to_bytes(4, "little") + bytes(16)
+    message = b"FRD2" + (3).to_bytes(4, "little") + bytes(16)
     with pytest.raises(OperatorError, match="have 1 partitions, not 4"):
         shard().decode([message])
 
@@ -306,5 +306,5 @@ def test_state_of_an_older_version_is_refused_with_what_to_do() -> None:
     [record] = [value for key, value in state.cut(1).rows if key == POSITION_KEY]
     older = orjson.loads(record or b"") | {"row_format": 1}
     del older["tick_ms"]  # as it was then
-    with pytest.raises(ValueError, match=r"format 1, this version writes 2.*replay into a new namespace"):
+    with pytest.raises(ValueError, match=r"format 1, this version writes 3.*replay into a new namespace"):
         shard(resident=False).restore([(POSITION_KEY, orjson.dumps(older))])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import orjson
 import pytest
 
 from streams.durable import POSITION_KEY
+from streams.errors import OperatorError
+from streams.store import ShardStore
 from tests.topologies.test_item_shard import shard as item_shard
 from tests.topologies.test_user_shard import INDEX
 from tests.topologies.test_user_shard import shard as user_shard
 from topologies.item_shard import ROW_FORMAT as ITEM_FORMAT
 from topologies.row_format import check_row_format
+from topologies.stored_rows import TABLES, DiskRows, Table
 from topologies.user_shard import ROW_FORMAT as USER_FORMAT
 
 
@@ -30,3 +35,13 @@ def test_rows_of_a_newer_and_of_an_older_version(kind: str, step: int, way_out: 
 
 def test_rows_of_this_version() -> None:
     check_row_format("here", 3, 3)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_stored_rows_of_an_older_version_are_not_shown(table: Table, tmp_path: Path) -> None:
+    """Commands that look into rows say so too, instead of reading bytes as what they are not."""
+    store = ShardStore(tmp_path / f"{table}-0")
+    store.write_whole([(POSITION_KEY, orjson.dumps({"position": 1, "epoch": 1, "row_format": 0}))])
+    store.close()
+    with pytest.raises(OperatorError, match="replay into a new namespace"):
+        DiskRows(tmp_path, 1).newest(table, 0, lambda key: True)

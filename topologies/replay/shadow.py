@@ -17,7 +17,7 @@ Source = Literal["kafka", "files"]
 Sink = Literal["redis", "files", "none"]
 
 DEFINITION_FILE = "replay.json"
-FORMAT = 3
+FORMAT = 4
 END_OF_DATA = -1
 
 
