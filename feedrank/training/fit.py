@@ -129,7 +129,7 @@ def train(data: DataSet, spec: Spec, say: Say) -> Trained:
     for number, head in enumerate(LABELS):
         label = fit_rows.labels[number] > 0
         positives = int(label.sum())
-        if min(positives, len(label) - positives) < ENOUGH:
+        if not _enough(label):
             trained.warnings.append(
                 f"{head}: {positives} positives among {len(label)} rows; {ENOUGH} of both are needed, "
                 "so its probability is the same for all items"
@@ -150,6 +150,11 @@ def train(data: DataSet, spec: Spec, say: Say) -> Trained:
 def whole_units(rows: DataSet) -> F64:
     """float64[F, n]: features in whole units."""
     return rows.features / float(GRID)
+
+
+def _enough(label: Labels) -> bool:
+    positives = int(label.sum())
+    return min(positives, len(label) - positives) >= ENOUGH
 
 
 def _constant(head: str, positives: int, rows: int, spec: Spec) -> Fitted:
@@ -174,7 +179,7 @@ def boost_nothing(features: int) -> str:
 
 def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
     label, tune_label = rows.labels[number] > 0, tune.labels[number] > 0
-    tunable = min(int(tune_label.sum()), int((~tune_label).sum())) >= ENOUGH
+    tunable = _enough(tune_label)
     told: dict[str, Any] = {"rows": len(label), "positives": int(label.sum())}
     correct = spec.position == CORRECTED and position.known(rows.position)
     linear, text, offsets = None, "", None
@@ -250,25 +255,27 @@ def grades(rows: DataSet) -> NDArray[np.int64]:
 
 def _ranker(rows: DataSet, tune: DataSet, spec: Spec) -> Fitted:
     grade, tune_grade = grades(rows), grades(tune)
-    if not grade.any():
+    positives = int((grade > 0).sum())
+    if not _enough(grade > 0):
         raise OperatorError(
-            f"{rows.path} has no row with an action to train on; there is nothing to rank for",
+            f"{rows.path} has {positives} rows with an action to train on and {len(grade) - positives} "
+            f"without; {ENOUGH} of both are needed to rank by. Collect more: a longer time, or more users",
             ExitCode.BAD_INPUT,
         )
     offsets = None
-    if spec.position == CORRECTED and position.known(rows.position) and (grade == 0).any():
+    if spec.position == CORRECTED and position.known(rows.position):
         offsets = position.offsets_of(whole_units(rows), grade > 0, rows.position, OFFSETS_L2)
 
     def slates(of: DataSet, grades_of: NDArray[np.int64]) -> Slates:
         return Slates(of.features.astype(np.float64), grades_of, of.slate, _given(offsets, of.position))
 
-    held = slates(tune, tune_grade) if tune_grade.any() else None
+    held = slates(tune, tune_grade) if _enough(tune_grade > 0) else None
     boosted: Boosted = rank(slates(rows, grade), held, spec)
     on, label = (tune, tune_grade > 0) if held else (rows, grade > 0)
     calibration = _calibrate(boosted.margin(on.features.astype(np.float64)), label, spec)
     told: dict[str, Any] = {
         "rows": len(grade),
-        "positives": int((grade > 0).sum()),
+        "positives": positives,
         "trees": boosted.trees,
         "calibrated_on": "valid" if held else "train",
     }

@@ -130,13 +130,23 @@ def test_no_clicks_at_all_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
         assert run(["train", str(path), str(tmp_path / "m"), "--kind", kind]) == ExitCode.BAD_INPUT
     err = capsys.readouterr().err
     assert "gives no head enough to learn from" in err
-    assert "no row with an action" in err
+    assert "has 0 rows with an action to train on" in err
     assert not (tmp_path / "m").exists()
 
 
 def test_only_clicks_is_one_class_too(tmp_path: Path) -> None:
     path = data_set(tmp_path / "set.parquet", rate=1e9, strong=1.0)
-    assert run(["train", str(path), str(tmp_path / "m")]) == ExitCode.BAD_INPUT
+    for kind in ("linear", "trees", "lambdarank"):
+        assert run(["train", str(path), str(tmp_path / "m"), "--kind", kind]) == ExitCode.BAD_INPUT
+
+
+def test_a_handful_of_clicks_is_not_enough_for_any_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = data_set(tmp_path / "set.parquet", rate=0.02)
+    for kind in ("linear", "trees", "lambdarank"):
+        assert run(["train", str(path), str(tmp_path / "m"), "--kind", kind]) == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err.count("20 of both are needed") >= 3
 
 
 def test_another_kind_is_refused(data: Path, tmp_path: Path) -> None:
