@@ -7,8 +7,9 @@ is one stretch of offsets in each partition, also where producers' clocks disagr
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ from confluent_kafka import TopicPartition as At
 from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
-from streams.faust_private.raw import take
+from streams.faust_private.raw import RawFetch, take
 from streams.fetch import Unpacker
 from streams.recovery import Arrival
 from wire.names import ACTIVITIES, ITEMS
@@ -30,6 +31,9 @@ POLL_S = 0.2
 STALL_S = 60.0
 FETCH_BYTES = 8 << 20
 CORRUPT_MAX = 5
+_MAGIC_AT, _MAGIC = 16, 2
+_HEAD = struct.Struct(">q15xi30xi")
+"""Of a record batch: base offset, the last record's offset from there, number of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ class KafkaLog:
 
     async def activities(self, partition: int, start: int, end: int) -> AsyncIterator[RecordBatch]:
         """See RecordLog. Raises OperatorError when the broker stops answering or has deleted records."""
-        async for batch in self._read(TopicPartition(ACTIVITIES, partition), start, end):
+        async for batch in self._read(TopicPartition(ACTIVITIES, partition), start, end, demand_whole):
             yield batch
 
     async def items(self) -> AsyncIterator[RecordBatch]:
@@ -146,8 +150,14 @@ class KafkaLog:
             async for batch in self._read(TopicPartition(ITEMS, partition), None, end):
                 yield batch
 
-    async def _read(self, tp: TopicPartition, start: int | None, end: int) -> AsyncIterator[RecordBatch]:
-        """From `start` (None: the log's start) up to `end`."""
+    async def _read(
+        self,
+        tp: TopicPartition,
+        start: int | None,
+        end: int,
+        look: Callable[[RawFetch], None] = lambda fetch: None,
+    ) -> AsyncIterator[RecordBatch]:
+        """From `start` (None: the log's start) up to `end`; `look` sees each fetch first."""
         consumer = AIOKafkaConsumer(
             **self.kafka.aiokafka(),
             group_id=None,
@@ -168,7 +178,7 @@ class KafkaLog:
             if start < end:
                 consumer.assign([tp])
                 consumer.seek(tp, start)
-                async for batch in self._from(consumer, tp, start, end):
+                async for batch in self._from(consumer, tp, start, end, look):
                     yield batch
         except OffsetOutOfRangeError as error:
             raise _deleted(tp, None) from error
@@ -182,7 +192,12 @@ class KafkaLog:
             await consumer.stop()
 
     async def _from(
-        self, consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, end: int
+        self,
+        consumer: AIOKafkaConsumer,
+        tp: TopicPartition,
+        start: int,
+        end: int,
+        look: Callable[[RawFetch], None],
     ) -> AsyncIterator[RecordBatch]:
         arrival, moved_s, at = Arrival(consumer), time.monotonic(), start
         while at < end:
@@ -190,6 +205,7 @@ class KafkaLog:
             for fetch in fetched:
                 if fetch.start != at:
                     continue
+                look(fetch)
                 try:
                     for batch in Unpacker(fetch).blocks(self.records_max, self.records_max):
                         at, self._corrupt = batch.next_offset, 0
@@ -204,6 +220,27 @@ class KafkaLog:
                 return
             if time.monotonic() - moved_s > STALL_S:
                 raise TimeoutError(f"nothing came of {tp.topic} partition {tp.partition} for {STALL_S:.0f} s")
+
+
+def demand_whole(fetch: RawFetch) -> None:
+    """Refuse a stretch of which compaction took records, also where the topic is compacted no more.
+
+    Offsets of a log have no holes within a record batch nor between two: markers and aborted records are
+    batches too. Raises OperatorError.
+    """
+    at = fetch.start
+    for raw in fetch.raw:
+        if len(raw) < _HEAD.size or raw[_MAGIC_AT] != _MAGIC:
+            return  # an older format does not tell
+        base, last, count = _HEAD.unpack_from(raw)
+        if base > at or last + 1 != count:
+            raise OperatorError(
+                f"{fetch.topic} partition {fetch.partition} was compacted in part: records between offsets "
+                f"{min(at, base)} and {base + last} are gone, and a replay would count what is left. Replay "
+                "from files, or from a time after that",
+                ExitCode.TOPICS_WRONG,
+            )
+        at = base + last + 1
 
 
 def _deleted(tp: TopicPartition, records: int | None) -> OperatorError:
