@@ -189,7 +189,7 @@ class PandasRanker:
 
     @staticmethod
     def _debiased(c: Any, role: str, prior: Any) -> Any:
-        trials = np.maximum(c["debiased"], c["d7_weak"] + c["d7_strong"] + c["d7_negative"])
+        trials = np.maximum(np.floor(c["debiased"]), c["d7_weak"] + c["d7_strong"] + c["d7_negative"])
         return np.minimum((c[f"d7_{role}"] + 20 * prior) / (trials + 20), 1.0)
 
     @staticmethod

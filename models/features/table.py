@@ -57,7 +57,7 @@ class Planes:
 class SceneFeatures:
     """Features of a scene. `memo`: of its index, kept from slice to slice; without one all is worked out.
 
-    What many candidates share is weighed before it is spread over them: a sum over 45 features costs little
+    What many candidates share is weighed before it is spread over them: a sum over all features costs little
     more than one over the ten that only a user and an item together have.
     """
 
