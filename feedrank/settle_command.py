@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
-from topologies.settlement import SettleBoard, SettleRequest
+from topologies.settlement import SettleBoard, SettleRefused, SettleRequest
 from topologies.ticks import tick_of
 from wire.names import ACTIVITIES
 
@@ -63,6 +63,8 @@ async def _settle(settings: Settings, as_of_ms: int, timeout_s: float) -> dict[i
         raise OperatorError(
             f"Redis: {str(error).rstrip('.')}; check REDIS_URL", ExitCode.REDIS_UNREACHABLE
         ) from error
+    except SettleRefused as refused:
+        raise OperatorError(str(refused), ExitCode.NOT_READY) from refused
     except TimeoutError as error:
         raise OperatorError(str(error), ExitCode.STALLED) from error
     finally:

@@ -29,7 +29,7 @@ CELLS_MAX = 4_000_000
 DWELL, EXAMINED = 4, 5
 _WEIGHT_BITS = 32
 
-_HEADER = struct.Struct("<4sIqII")
+_HEADER = struct.Struct("<4sIqqII")
 _CELL_BYTES = 8 + 4 + 4 + 1
 _ENGAGER_BYTES = 8 + 8 + 4
 _NOTHING = np.empty(0, np.int64)
@@ -47,10 +47,11 @@ def position_fp(position: int) -> int:
 @dataclass(frozen=True, slots=True)
 class Deltas:
     """One decoded message: k cells (item, 5-minute bucket, column 0..5, signed count) and j engagers
-    (`fp48 of the user << 1 | withdrawn`, seconds)."""
+    (`fp48 of the user << 1 | withdrawn`, seconds), of the sender's activities before offset `position`."""
 
     sender: int
     watermark_ms: int
+    position: int
     cell_fp: U64
     bucket: NDArray[np.int32]
     count: NDArray[np.int32]
@@ -94,8 +95,9 @@ class ItemDeltas:
             self._engagers.append((fp[strong], who, effects.at_ms[counted[strong]] // 1_000))
         self.records += counted.size
 
-    def drain(self, partitions: int, sender: int, watermark_ms: int) -> dict[int, bytes]:
-        """One message for each of `partitions`, also an empty one: it carries the sender's watermark."""
+    def drain(self, partitions: int, sender: int, watermark_ms: int, position: int) -> dict[int, bytes]:
+        """One message for each of `partitions`, also an empty one: it carries the sender's watermark and
+        position."""
         cells, engagers = [*self._cells, _sum_shown(self._shown)], self._engagers
         self._cells, self._shown, self._engagers, self.records = [], [], [], 0
         fp, when, count = (np.concatenate(column) for column in zip(*cells, strict=True))
@@ -115,7 +117,7 @@ class ItemDeltas:
                 at_s[e].astype("<u4"),
                 (when[c] & 7).astype("i1"),
             )
-            head = _HEADER.pack(MAGIC, sender, watermark_ms, columns[0].size, e.size)
+            head = _HEADER.pack(MAGIC, sender, watermark_ms, position, columns[0].size, e.size)
             messages[partition] = b"".join([head, *(column.tobytes() for column in columns)])
         return messages
 
@@ -163,7 +165,7 @@ def decode(message: bytes) -> Deltas:
         raise ValueError(
             f"item-deltas message of {len(message)} bytes is cut short; check the topic's producers"
         )
-    magic, sender, watermark_ms, cells, engagers = _HEADER.unpack_from(message)
+    magic, sender, watermark_ms, position, cells, engagers = _HEADER.unpack_from(message)
     if magic != MAGIC:
         raise ValueError(
             f"item-deltas message starts with {magic!r}, not {MAGIC!r}; replay into a new namespace"
@@ -186,4 +188,4 @@ def decode(message: bytes) -> Deltas:
         raise ValueError(
             f"item-deltas message has a column outside 0..{EXAMINED} or a time before 1970; it is broken"
         )
-    return Deltas(sender, watermark_ms, fp, bucket, counts, column, engager_fp, who, at_s)
+    return Deltas(sender, watermark_ms, position, fp, bucket, counts, column, engager_fp, who, at_s)

@@ -37,8 +37,9 @@ log = logger(__name__)
 class Catalogue:
     """`partitions`: of item-features. `on_items` hears of the fps (uint64[k]) of items that came or changed.
 
-    `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `bad_items`: dead
-    letters, which their shard commits.
+    `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `positions`: by
+    partition of activities, up to where its statistics contain them. `bad_items`: dead letters, which their
+    shard commits.
     """
 
     index: ItemIndex
@@ -48,10 +49,12 @@ class Catalogue:
     on_items: Callable[[U64], None]
     tick: int = NEVER
     as_of_ms: int = 0
+    positions: list[int] = field(default_factory=list)
     bad_items: BadItems = field(default_factory=BadItems)
     items_next: dict[int, int] = field(default_factory=dict)
     _markers: list[int] = field(default_factory=list)
     _as_of_ms: dict[int, int] = field(default_factory=dict)
+    _contained: dict[int, list[int]] = field(default_factory=dict)
     _marked: asyncio.Event = field(default_factory=asyncio.Event)
     _refreshed: asyncio.Event = field(default_factory=asyncio.Event)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -116,6 +119,7 @@ class Catalogue:
         record = orjson.loads(marker)
         self._markers[partition] = max(self._markers[partition], record["tick"])
         self._as_of_ms[record["tick"]] = record["as_of_ms"]
+        self._contained[partition] = record["positions"]
         if min(self._markers) > self.tick:
             self._marked.set()
 
@@ -134,9 +138,10 @@ class Catalogue:
         async with self._one:
             if tick < self.tick:
                 return
+            positions = [min(of_one) for of_one in zip(*self._contained.values(), strict=True)]
             for _ in self.index.refreshing(tick, as_of_ms):
                 await asyncio.sleep(0)
-            self.tick, self.as_of_ms = tick, as_of_ms
+            self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
         self._as_of_ms = {t: at for t, at in self._as_of_ms.items() if t > tick}
         self._refreshed.set()
         log.debug("item index refreshed", tick=tick, items=len(self.index))

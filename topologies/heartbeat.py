@@ -90,6 +90,7 @@ class Heartbeat:
     def _tick(self, shard: Shard[ItemShard], now_ms: int) -> None:
         state, catalogue = shard.state, self.catalogue
         state.gate.strict = self.request.tick if self.request is not None else None
+        state.gate.strict_ends = self.request.ends if self.request is not None else {}
         state.gate.asked_ms = self.asked_ms
         for partition, next_offset in catalogue.items_next.items():
             if partition % catalogue.partitions == shard.partition:

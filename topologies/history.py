@@ -137,7 +137,7 @@ class History:
                 one = one if due.all() else _part(one, due)
                 sums.add(one.columns, one.effects, one.duplicate, one.actors)
         self._waiting = left
-        return decode(sums.drain(1, 0, 0)[0]) if sums.records else None
+        return decode(sums.drain(1, 0, 0, 0)[0]) if sums.records else None
 
     def _add(self, deltas: Deltas) -> None:
         fps = spoken_of([deltas])

@@ -23,7 +23,7 @@ from streams.errors import ExitCode, OperatorError
 from topologies.item_keys import fps_of, keys_of, spoken_of
 from topologies.item_marks import ItemMarks
 from topologies.row_format import ITEM_ROWS, check_row_format
-from topologies.ticks import TickGate
+from topologies.ticks import TickGate, tick_marker
 from wire.names import Namespace
 
 I64 = NDArray[np.int64]
@@ -63,6 +63,7 @@ class ItemShard:
     """bool[k]: which items readers can see."""
     _marks: ItemMarks = field(init=False)
     _closing: int | None = None
+    _contained: list[int] = field(default_factory=list)
     _ticked: bool = False
     _part_ends: bool = False
     _unpublished: list[Message] = field(default_factory=list)
@@ -158,7 +159,7 @@ class ItemShard:
             slots = apply_deltas(self.arena.rows, cells, engagers, one)
             self.arena.touch(slots)
             self._marks.touch(slots)
-            self.gate.heard(one.sender, one.watermark_ms)
+            self.gate.heard(one.sender, one.watermark_ms, one.position)
             changed += slots.size
         self.position = next_offset
         return changed
@@ -179,6 +180,7 @@ class ItemShard:
             self._closing = self.gate.closable(now_ms)
             if self._closing is None:
                 return None
+            self._contained = [*self.gate.positions]
             self._marks.begin(self.arena.top, self._closing * self.gate.tick_ms)
         tick, as_of_ms = self._closing, self._closing * self.gate.tick_ms
         room = PUBLISH_RECORDS_MAX - len(self._unpublished)
@@ -188,7 +190,7 @@ class ItemShard:
             self._part_ends = len(self._unpublished) >= PUBLISH_RECORDS_MAX
             return None
         self._part_ends = True
-        marker = orjson.dumps({"tick": tick, "as_of_ms": as_of_ms})
+        marker = tick_marker(tick, as_of_ms, self._contained)
         self._unpublished.append(Message(self.names.item_features, self.partition, MARKER_KEY, marker))
         self.gate.close(tick, now_ms)
         self._closing, self._ticked = None, True
@@ -250,6 +252,7 @@ class ItemShard:
                 "row_format": ROW_FORMAT,
                 "tick_ms": self.gate.tick_ms,
                 "watermarks_ms": self.gate.watermarks,
+                "positions": self.gate.positions,
                 "closed_tick": self.gate.closed,
                 "items_next": {str(p): offset for p, offset in self.items_next.items()},
             }
@@ -288,11 +291,5 @@ class ItemShard:
             )
         self.position, self._committed_position = record["position"], record["position"]
         self.items_next = {int(p): offset for p, offset in record["items_next"].items()}
-        self.gate = TickGate(
-            gate.senders,
-            gate.tick_ms,
-            gate.grace_ms,
-            record["closed_tick"],
-            record["watermarks_ms"],
-            pace_ms=gate.pace_ms,
-        )
+        known = (record["closed_tick"], record["watermarks_ms"], record["positions"])
+        self.gate = TickGate(gate.senders, gate.tick_ms, gate.grace_ms, *known, pace_ms=gate.pace_ms)

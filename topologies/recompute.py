@@ -81,7 +81,7 @@ class Recomputing:
             columns = await self._decoded(_of(until(batch, end), wanted))
             for part in columns.slices(APPLY_RECORDS) if columns is not None else ():
                 duplicate = _apply(state, part)
-                state.deltas.drain(1, 0, 0)  # sums for items: nobody asks for them here
+                state.deltas.drain(1, 0, 0, 0)  # sums for items: nobody asks for them here
                 if ordered is not None:
                     kept.append(_taken(part, np.flatnonzero(~duplicate)))
             told(min(batch.next_offset, end) - start, end - start)
@@ -89,7 +89,7 @@ class Recomputing:
         if ordered is not None and kept:
             for part in corrected(kept, self.verbs).slices(APPLY_RECORDS):
                 _apply(ordered, part)
-                ordered.deltas.drain(1, 0, 0)
+                ordered.deltas.drain(1, 0, 0, 0)
             found = _put_in_order(found, _rows(ordered))
         return found
 
@@ -161,7 +161,7 @@ def _apply(state: UserShard, part: ActivityColumns) -> NDArray[np.bool_]:
 
 def _drained(state: UserShard, wanted: Callable[[U64], Bools]) -> Deltas:
     """What the applied records did to the wanted items."""
-    return of_items(decode(state.deltas.drain(1, 0, 0)[0]), wanted)
+    return of_items(decode(state.deltas.drain(1, 0, 0, 0)[0]), wanted)
 
 
 def _rows(state: UserShard) -> UserRowsOf:

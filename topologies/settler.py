@@ -17,6 +17,7 @@ from topologies.emission import Emission
 from topologies.heartbeat import Heartbeat, now_ms
 from topologies.ingest import ItemsReader
 from topologies.settlement import SettleBoard, SettleRequest
+from topologies.ticks import contain
 from topologies.user_shard import UserShard
 
 POLL_S = 0.2
@@ -58,13 +59,28 @@ class Settler:
     async def serve(self, request: SettleRequest | None) -> None:
         """Rank and acknowledge what can be settled now."""
         self._done = {done for done in self._done if request is not None and done[0] == request.id}
-        if request is None or self.catalogue.tick < request.tick:
+        if request is None or self.catalogue.tick < request.tick or await self._refused(request):
             return
         for partition, shard in list(self.users.shards.items()):
             ready = not shard.closed and shard.state.position >= request.ends.get(partition, 0)
             if ready and (request.id, partition) not in self._done:
                 await self._freshen(request)
                 await self._settle(shard, request)
+
+    async def _refused(self, request: SettleRequest) -> bool:
+        """Whether the statistics of this tick lack some of the input, or are of a later tick."""
+        catalogue = self.catalogue
+        if catalogue.tick == request.tick and contain(catalogue.positions, request.ends):
+            return False
+        why = (
+            f"item statistics stand at tick {catalogue.tick}, which closed before all input of tick "
+            f"{request.tick} was in: ask again with --as-of-ms {catalogue.as_of_ms + 1} or later"
+        )
+        try:
+            await self.board.refuse(request, why)
+        except RedisError as error:
+            log.warning("a settlement is refused, but cannot say so; tried again", why=str(error))
+        return True
 
     async def _freshen(self, request: SettleRequest) -> None:
         if self._fresh != request.id:

@@ -6,8 +6,10 @@ freshness of one tick and never correctness: later deltas join the next one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+import orjson
 
 NEVER = -1
 HELD_MS_MAX = 600_000
@@ -16,12 +18,14 @@ ALWAYS_MS = 1 << 62
 
 @dataclass(slots=True)
 class TickGate:
-    """Watermarks of all senders (one per partition of activities) and the last tick closed.
+    """Watermarks of all senders (one per partition of activities) and the last tick closed. `positions`: the
+    offset in each partition of activities up to where the sums contain it.
 
     Times are ms; `now_ms` is of a clock that never goes back: grace and pace depend on it. `strict` is a
-    tick that must not be closed by grace, because `feedrank settle` waits for all its input, nor followed by
-    another while it ranks; `asked_ms`: when it was last known whether there is one. Between two ticks lie at
-    least `pace_ms`: a backlog runs through hundreds of ticks a second, and nobody reads them.
+    tick that must not be closed by grace, because `feedrank settle` waits for all its input (up to
+    `strict_ends`, by partition), nor followed by another while it ranks; `asked_ms`: when it was last known
+    whether there is one. Between two ticks lie at least `pace_ms`: a backlog runs through hundreds of ticks a
+    second, and nobody reads them.
 
     >>> gate = TickGate(senders=2, tick_ms=10, grace_ms=1000)
     >>> gate.heard(0, 35); gate.closable(now_ms=0) is None
@@ -35,7 +39,9 @@ class TickGate:
     grace_ms: int
     closed: int = NEVER
     watermarks: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
     strict: int | None = None
+    strict_ends: Mapping[int, int] = field(default_factory=dict)
     asked_ms: int = ALWAYS_MS
     pace_ms: int = 0
     _closed_at_ms: int | None = None
@@ -46,15 +52,19 @@ class TickGate:
     def __post_init__(self) -> None:
         if not self.watermarks:
             self.watermarks = [NEVER] * self.senders
+        if not self.positions:
+            self.positions = [0] * self.senders
         if len(self.watermarks) != self.senders:
             raise ValueError(
                 f"state knows {len(self.watermarks)} senders, activities have {self.senders} partitions; "
                 "a change of the partition count is a replay into a new namespace"
             )
 
-    def heard(self, sender: int, watermark_ms: int) -> None:
-        """A checkpoint of `sender` said that all its activities up to `watermark_ms` are in."""
+    def heard(self, sender: int, watermark_ms: int, position: int = 0) -> None:
+        """A checkpoint of `sender` said that all its activities up to `watermark_ms` are in, and all before
+        offset `position`."""
         self.watermarks[sender] = max(self.watermarks[sender], watermark_ms)
+        self.positions[sender] = max(self.positions[sender], position)
 
     def closable(self, now_ms: int) -> int | None:
         """The newest tick that may close now, or None."""
@@ -62,7 +72,9 @@ class TickGate:
             return None
         complete = min(self.watermarks) // self.tick_ms
         if self.strict is not None and self.closed < self.strict:
-            complete = min(complete, self.strict)
+            complete = min(
+                complete, self.strict if contain(self.positions, self.strict_ends) else self.strict - 1
+            )
         asked_for = self.strict is not None and complete >= self.strict > self.closed
         if self._closed_at_ms is not None and now_ms < self._closed_at_ms + self.pace_ms and not asked_for:
             return None
@@ -100,6 +112,16 @@ class TickGate:
         if tick <= self.closed:
             raise ValueError(f"tick {tick} closes after {self.closed}; ticks only go forward")
         self.closed, self._closed_at_ms = tick, now_ms
+
+
+def contain(positions: Sequence[int], ends: Mapping[int, int]) -> bool:
+    """Whether all activities before `ends` (by partition) are in what was made of those before positions."""
+    return all(positions[partition] >= end for partition, end in ends.items())
+
+
+def tick_marker(tick: int, as_of_ms: int, positions: Sequence[int]) -> bytes:
+    """The record that ends the statistics of a tick: they contain all activities before `positions`."""
+    return orjson.dumps({"tick": tick, "as_of_ms": as_of_ms, "positions": positions})
 
 
 def tick_of(as_of_ms: int, tick_ms: int) -> int:

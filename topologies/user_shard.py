@@ -161,7 +161,7 @@ class UserShard:
         )
 
     def _delta_messages(self) -> list[Message]:
-        drained = self.deltas.drain(self.partitions, self.partition, self.watermark_ms)
+        drained = self.deltas.drain(self.partitions, self.partition, self.watermark_ms, self.position)
         return [Message(self.names.item_deltas, p, None, value) for p, value in drained.items()]
 
     def committed(self, cut: Cut) -> None:

@@ -119,6 +119,7 @@ def _nothing_yet(table: Table, one: Definition, partition: int) -> dict[str, Any
         "row_format": ITEM_FORMAT,
         "tick_ms": one.tick_ms,
         "watermarks_ms": [0] * one.partitions,
+        "positions": [0] * one.partitions,
         "closed_tick": 0,
         "items_next": {},
     }

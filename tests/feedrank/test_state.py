@@ -162,7 +162,7 @@ def test_mending_items_counts_what_is_on_its_way_once(data: Path, monkeypatch: p
 
     sums = ItemDeltas()
     sent = dataclasses.replace(
-        decode(sums.drain(1, 0, 0)[0]),
+        decode(sums.drain(1, 0, 0, 0)[0]),
         cell_fp=np.array([fp64(b"new")], np.uint64),
         bucket=np.array([5_000_000], np.int32),
         count=np.array([2], np.int32),

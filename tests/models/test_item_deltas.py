@@ -53,7 +53,7 @@ def test_an_impression_counts_as_much_as_its_place_is_looked_at(place: int, weig
     bucket, deltas = T0 // 300_000, ItemDeltas()
 
     def drained() -> dict[tuple[int, int], int]:
-        return {key[1:]: n for key, n in cells(deltas.drain(1, 0, 0)[0]).items() if key[0] == 8 and n}
+        return {key[1:]: n for key, n in cells(deltas.drain(1, 0, 0, 0)[0]).items() if key[0] == 8 and n}
 
     add(deltas, [shown, shown, shown | {"at": T0 + 300_000}, undo])
     assert drained() == {(bucket, 0): 1, (bucket, 5): weight, (bucket + 1, 0): 1, (bucket + 1, 5): weight}
@@ -74,8 +74,8 @@ def test_sums_by_item_bucket_and_column() -> None:
         ],
     )
     bucket = T0 // 300_000
-    assert cells(deltas.drain(1, 0, 0)[0]) == {(8, bucket, 1): 2, (8, bucket, 4): 2, (8, bucket + 1, 1): 1}
-    assert not cells(deltas.drain(1, 0, 0)[0])
+    assert cells(deltas.drain(1, 0, 0, 0)[0]) == {(8, bucket, 1): 2, (8, bucket, 4): 2, (8, bucket + 1, 1): 1}
+    assert not cells(deltas.drain(1, 0, 0, 0)[0])
 
 
 def test_positions_count_exposures_and_engagements_but_nothing_negative() -> None:
@@ -88,7 +88,7 @@ def test_positions_count_exposures_and_engagements_but_nothing_negative() -> Non
             for p in (3, 100, -1)
         ],
     )
-    found = cells(deltas.drain(1, 0, 0)[0])
+    found = cells(deltas.drain(1, 0, 0, 0)[0])
     positions = {key: n for key, n in found.items() if key[0] != 8}
     assert positions == {(position_fp(3), T0 // 300_000, column): 1 for column in range(3)}
     assert position_fp(3) == fp64(b"\0position:3")
@@ -98,7 +98,7 @@ def test_undo_subtracts_at_its_time_and_withdraws_the_engager() -> None:
     deltas = ItemDeltas()
     undo = {"user": 7, "at": T0, "verb": UNDO, "undone_verb": 2, "undone_ms": T0 - DAY_MS, "object": 8}
     add(deltas, [undo, undo | {"undone_ms": 0}, undo | {"undone_verb": 5}])
-    decoded = decode(deltas.drain(1, 0, 0)[0])
+    decoded = decode(deltas.drain(1, 0, 0, 0)[0])
     assert (decoded.bucket.tolist(), decoded.column.tolist(), decoded.count.tolist()) == (
         [(T0 - DAY_MS) // 300_000],
         [2],
@@ -112,17 +112,17 @@ def test_a_cell_that_sums_to_zero_is_still_sent() -> None:
     deltas = ItemDeltas()
     add(deltas, [{"user": 0, "at": T0, "verb": 1, "object": 8}])
     add(deltas, [{"user": 0, "at": T0, "verb": UNDO, "undone_verb": 1, "undone_ms": T0, "object": 8}])
-    assert list(decode(deltas.drain(1, 0, 0)[0]).count) == [0]
+    assert list(decode(deltas.drain(1, 0, 0, 0)[0]).count) == [0]
 
 
 def test_every_partition_gets_a_message_with_its_items_and_the_watermark() -> None:
     deltas = ItemDeltas()
     add(deltas, [{"user": 0, "at": T0, "verb": 2, "object": n} for n in (4, 5, 8)])
-    messages = deltas.drain(3, 6, T0)
+    messages = deltas.drain(3, 6, T0, 77)
     assert sorted(messages) == [0, 1, 2]
     for partition, message in messages.items():
         decoded = decode(message)
-        assert (decoded.sender, decoded.watermark_ms) == (6, T0)
+        assert (decoded.sender, decoded.watermark_ms, decoded.position) == (6, T0, 77)
         assert set(decoded.cell_fp.tolist()) == set(decoded.engager_fp.tolist())
         assert set(decoded.cell_fp.tolist()) == {n for n in (4, 5, 8) if n % 3 == partition}
 
@@ -150,7 +150,7 @@ def test_many_random_activities_sum_like_a_counter() -> None:
             want[r["object"], bucket, EXAMINED] += weight_by_definition(place)
         if role <= Role.STRONG and 0 <= place < 100:
             want[position_fp(place), bucket, role] += 1
-    assert sum((cells(m) for m in deltas.drain(4, 0, 0).values()), Counter()) == want
+    assert sum((cells(m) for m in deltas.drain(4, 0, 0, 0).values()), Counter()) == want
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_many_random_activities_sum_like_a_counter() -> None:
         (lambda m: b"XXXX" + m[4:], "replay"),
         (lambda m: m[:-1], "broken"),
         (lambda m: m + b"x", "broken"),
-        (lambda m: m[:16] + b"\xff\xff\xff\xff" + m[20:], "broken"),
+        (lambda m: m[:24] + b"\xff\xff\xff\xff" + m[28:], "broken"),
         (lambda m: m[:-1] + b"\x06", "column"),
         (lambda m: b"FRD1" + m[4:], "replay"),
     ],
@@ -168,7 +168,7 @@ def test_many_random_activities_sum_like_a_counter() -> None:
 def test_broken_messages_are_refused(change, what: str) -> None:  # type: ignore[no-untyped-def]
     deltas = ItemDeltas()
     add(deltas, [{"user": 0, "at": T0, "verb": 1, "object": 8}])
-    message = deltas.drain(1, 0, 0)[0]
+    message = deltas.drain(1, 0, 0, 0)[0]
     assert message.startswith(MAGIC)
     with pytest.raises(ValueError, match=what):
         decode(change(message))

@@ -28,6 +28,7 @@ def random_deltas(seed: int, cells: int, engagers: int, spread: int) -> Deltas:
     return Deltas(
         0,
         0,
+        0,
         rng.choice(FPS, cells),
         (newest - rng.integers(0, spread // 300_000 + 1, cells)).astype(np.int32),
         rng.integers(-3, 9, cells).astype(np.int32),

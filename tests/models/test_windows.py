@@ -26,7 +26,7 @@ def row_of(cells: list[tuple[int, int, int]]) -> np.ndarray[tuple[int], np.dtype
     none = np.zeros(0, np.uint64)
     cells_of = np.zeros(len(cells), np.uint64), (bucket + START).astype(np.int32)
     counts = count.astype(np.int32), column.astype(np.int8)
-    deltas = Deltas(0, 0, *cells_of, *counts, none, none, none.astype(np.uint32))
+    deltas = Deltas(0, 0, 0, *cells_of, *counts, none, none, none.astype(np.uint32))
     apply_deltas(row, np.zeros(len(cells), np.int64), np.zeros(0, np.int64), deltas)
     return row
 

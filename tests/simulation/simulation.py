@@ -28,7 +28,7 @@ from tests.simulation.patches import Patches
 from tests.simulation.redis_server import RedisServer, SimRedis, SimRedisServer
 from tests.simulation.script import Produced, write
 from tests.simulation.worker import NAMES, TICK_S, SimWorker
-from topologies.settlement import SettleBoard, SettleRequest
+from topologies.settlement import SettleBoard, SettleRefused, SettleRequest
 from topologies.ticks import tick_of
 from wire.names import ACTIVITIES, DEAD_LETTERS, ITEMS
 
@@ -205,17 +205,20 @@ class Simulation:
                 self.bad[tp.topic, tp.partition, offset] = one.value
 
     async def _settle(self) -> None:
-        """As `feedrank settle` does; when it gives up it is asked again for a later tick, as it says."""
-        first = tick_of(self.script.end_ms, TICK_S * 1_000)
+        """As `feedrank settle` does; when it gives up it is asked again, when refused for a later tick."""
+        tick = tick_of(self.script.end_ms, TICK_S * 1_000)
         tps = [TopicPartition(ACTIVITIES, p) for p in range(self.plan.partitions)]
         ends = {tp.partition: end for tp, end in self.broker.ends(tps, committed=True).items()}
         board = SettleBoard(SimRedis(self.redis), NAMES)  # type: ignore[arg-type]
-        for attempt, tick in enumerate(range(first, first + SETTLES_MAX)):
+        for attempt in range(SETTLES_MAX):
             self.request = SettleRequest(f"settle-{attempt}", tick, tick * TICK_S * 1_000, ends)
             calm = self.faults.over
             try:
                 await board.ask(self.request)
                 await board.wait(self.request, SETTLE_S, POLL_S)
+            except SettleRefused as refused:
+                self.note(f"settle is refused: {refused}")
+                tick += 1
             except (*checks.REDIS_AWAY, TimeoutError) as error:
                 self.note(f"settle has to be asked for again: {error!r}")
                 if attempt == SETTLES_MAX - 1 or (calm and isinstance(error, TimeoutError)):
@@ -223,6 +226,7 @@ class Simulation:
                 await asyncio.sleep(0.5)
             else:
                 return
+        raise TimeoutError("nobody settles")
 
     async def _play(self) -> None:
         self.loop.create_task(self.faults.run())

@@ -137,9 +137,13 @@ class Board:
 
     request: SettleRequest | None = None
     acknowledged: dict[int, int] = field(default_factory=dict)
+    refused: str = ""
 
     async def acknowledge(self, request: SettleRequest, partition: int, feeds: int) -> None:
         self.acknowledged[partition] = feeds
+
+    async def refuse(self, request: SettleRequest, why: str) -> None:
+        self.refused = why
 
 
 class Decoder:

@@ -20,7 +20,7 @@ from topologies import bad_items
 from topologies.catalogue import Catalogue
 from topologies.item_keys import keys_of
 from topologies.item_shard import MARKER_KEY
-from topologies.ticks import NEVER
+from topologies.ticks import NEVER, tick_marker
 
 NOW_MS = 1_700_000_000_000
 
@@ -47,7 +47,7 @@ def item(identifier: str, author: str = "ann", **more: Any) -> tuple[bytes, byte
 
 
 def marker(tick: int) -> tuple[bytes, bytes]:
-    return MARKER_KEY, orjson.dumps({"tick": tick, "as_of_ms": tick * 10})
+    return MARKER_KEY, tick_marker(tick, tick * 10, [tick])
 
 
 def record(identifier: str, tick: int, impressions: int) -> tuple[bytes, bytes]:

@@ -42,6 +42,7 @@ def deltas(
     return Deltas(
         0,
         watermark_ms,
+        0,
         np.array(list(items), np.uint64),
         np.full(len(items), at_ms // BUCKET_MS, np.int32),
         np.array(list(items.values()), np.int32),
@@ -93,7 +94,7 @@ class Disk:
         self.commit(state)
         *records, (key, marker) = self.published[before:]
         assert key == MARKER_KEY
-        assert orjson.loads(marker) == {"tick": at_ms // TICK_MS, "as_of_ms": at_ms}
+        assert orjson.loads(marker) == {"tick": at_ms // TICK_MS, "as_of_ms": at_ms, "positions": [0]}
         return found(records)
 
     def known(self) -> dict[int, np.void]:
@@ -261,7 +262,7 @@ def test_a_message_of_somebody_else_ends_the_worker_with_advice(message: bytes) 
 
 
 def test_a_sender_beyond_the_partitions_is_refused() -> None:
-    message = b"FRD2" + (3).to_bytes(4, "little") + bytes(16)
+    message = b"FRD2" + (3).to_bytes(4, "little") + bytes(24)
     with pytest.raises(OperatorError, match="have 1 partitions, not 4"):
         shard().decode([message])
 

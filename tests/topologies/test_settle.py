@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.topologies.in_process import GRACE_MS, TICK_MS, LocalWorker, Sizes
 from tests.topologies.outside import ITEMS, Board, Heads
 from tests.topologies.test_emission import worker
 from topologies.clock import StreamClock
-from topologies.settlement import SettleBoard, SettleRequest
+from topologies.settlement import SettleBoard, SettleRefused, SettleRequest
 from topologies.ticks import TickGate, tick_of
 from wire.names import Namespace
 
@@ -68,6 +69,10 @@ def test_waiting_ends_with_all_acknowledgements_or_names_the_missing(redis_url: 
             await board.wait(REQUEST, timeout_s=0.01, poll_s=0.005)
         await board.acknowledge(REQUEST, 0, 4)
         assert await board.wait(REQUEST, timeout_s=1) == {0: 4, 3: 17}
+        await board.ask(REQUEST)
+        await board.refuse(REQUEST, "ask later")
+        with pytest.raises(SettleRefused, match="ask later"):
+            await board.wait(REQUEST, timeout_s=1)
 
     on_board(redis_url, namespace, use)
 
@@ -196,6 +201,33 @@ def test_every_active_user_is_ranked_and_each_partition_acknowledged_once() -> N
     board.acknowledged.clear()
     one.settle(10**6)
     assert board.acknowledged == {}
+
+
+def test_a_tick_that_closed_without_all_input_is_refused_and_a_later_one_is_not() -> None:
+    one, request = settling()
+    one.topics.activities[1].append(one.topics.activities[1][-1])  # comes once the tick is closed
+    for now_ms in range(0, 5 * GRACE_MS, GRACE_MS):
+        one.heartbeat.asked(request, now_ms)
+        turn(one, now_ms)
+    assert one.catalogue.tick == request.tick
+    again = replace(request, id="again", ends={p: len(log) for p, log in enumerate(one.topics.activities)})
+    while one.users.shards[1].lag:
+        one.ingest(("users", 1), 100)
+    board = settled(one, again)
+    assert board.acknowledged == {}
+    assert f"stand at tick {request.tick}, which closed before all input" in board.refused
+    assert f"--as-of-ms {request.as_of_ms + 1} or later" in board.refused
+    later = replace(again, id="later", tick=again.tick + 1, as_of_ms=again.as_of_ms + TICK_MS)
+    assert set(settled(one, later).acknowledged) == {0, 1}
+
+
+def test_a_tick_that_has_passed_is_refused() -> None:
+    one, request = settling()
+    settled(one, request)
+    one.board.acknowledged.clear()
+    before = replace(request, id="before", tick=request.tick - 1, as_of_ms=request.as_of_ms - TICK_MS)
+    assert settled(one, before).acknowledged == {}
+    assert one.board.refused
 
 
 def test_settled_feeds_know_items_that_came_after_the_tick() -> None:

@@ -26,6 +26,17 @@ def test_a_silent_sender_holds_a_tick_only_for_the_grace() -> None:
     assert g.closable(100) == 2
 
 
+def test_a_settled_tick_waits_for_all_that_was_asked_for_whatever_the_watermarks_say() -> None:
+    g = gate(strict=5, strict_ends={0: 7, 2: 9})
+    for sender in range(3):
+        g.heard(sender, 99, 8)
+    assert g.closable(0) == 4
+    g.close(4, 0)
+    assert g.closable(10_000) is None
+    g.heard(2, 99, 9)
+    assert g.closable(10_001) == 5
+
+
 def test_a_settled_tick_is_never_closed_by_grace() -> None:
     g = gate(strict=5)
     g.heard(0, 50)

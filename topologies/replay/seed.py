@@ -26,7 +26,7 @@ from topologies.item_shard import MARKER_KEY
 from topologies.replay.models import place_models
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.steps import derived_records
-from topologies.ticks import tick_of
+from topologies.ticks import tick_marker, tick_of
 from wire.names import ACTIVITIES
 
 ANSWER_S = 10.0
@@ -146,7 +146,8 @@ class Seeder:
         one, names = self.definition, self.definition.names
         tick = tick_of(one.as_of_ms, one.tick_ms)
         keys, values = derived_records(self.shadow.features(partition).read_bytes())
-        marker = orjson.dumps({"tick": tick, "as_of_ms": one.as_of_ms})
+        positions = [one.resume(p) for p in range(one.partitions)]
+        marker = tick_marker(tick, one.as_of_ms, positions)
         self._send(names.item_features, partition, zip(keys, values, strict=True))
         self._send(names.item_features, partition, [(MARKER_KEY, marker)])
         mine = {str(p): end for p, end in one.items_ends.items() if p % one.partitions == partition}
@@ -155,6 +156,7 @@ class Seeder:
             position = self._position(store) | {
                 "position": 0,
                 "watermarks_ms": [one.as_of_ms] * one.partitions,
+                "positions": positions,
                 "closed_tick": tick,
                 "items_next": mine,
             }

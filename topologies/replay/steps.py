@@ -35,7 +35,7 @@ from topologies.replay.items import ReplayItems
 from topologies.replay.records import RecordLog, message_batch, slices, until
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
 from topologies.replay.shard import LocalShard, Mark
-from topologies.ticks import TickGate, tick_of
+from topologies.ticks import TickGate, tick_marker, tick_of
 from topologies.user_rows import UserRows
 from topologies.user_shard import UserShard
 from wire.names import ACTIVITIES
@@ -127,7 +127,9 @@ class Steps:
                     await ingest.apply(shard, part)  # type: ignore[arg-type]
                     going = moved(state.position - before) and going
                 if state.deltas.records >= DELTA_RECORDS_MAX:
-                    sent.append(state.deltas.drain(one.partitions, partition, state.stream_ms))
+                    sent.append(
+                        state.deltas.drain(one.partitions, partition, state.stream_ms, state.position)
+                    )
                 if shard.checkpoint_due:
                     shard.checkpoint()
             if going:
@@ -239,7 +241,7 @@ class Steps:
         catalogue, one = await self.catalogue(), self.definition
         tick = tick_of(as_of_ms, one.tick_ms)
         if catalogue.tick < tick:
-            marker = orjson.dumps({"tick": tick, "as_of_ms": as_of_ms})
+            marker = tick_marker(tick, as_of_ms, [0] * one.partitions)  # nobody asks what it contains
             for partition in range(one.partitions):
                 keys, values = derived_records(self.shadow.features(partition).read_bytes())
                 keys.append(MARKER_KEY)
