@@ -120,6 +120,16 @@ def test_intervals_cover() -> None:
     assert naive < 160
 
 
+def test_sums_in_another_order_are_no_gain() -> None:
+    rng = np.random.default_rng(5)
+    parts = rng.random((400, 7))
+    a = np.array([sum(row) for row in parts.tolist()])
+    b = np.array([sum(row[::-1]) for row in parts.tolist()])
+    assert (a != b).any()
+    assert bootstrap.paired(a, b)[:3] == (0.0, 0.0, 0.0)
+    assert not bootstrap.paired(a, b).clear_of_zero
+
+
 def test_paired_differences_are_narrower() -> None:
     rng = np.random.default_rng(3)
     base = rng.normal(size=500)
