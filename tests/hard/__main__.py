@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.hard.cases import CROWD_WATCHED, WATCHED, burst, crowd, favourite, refill
-from tests.hard.scene import Scene, scene
+from tests.hard.scene import FEEDS_PER_S, FEW_FEEDS_PER_S, Scene, scene
 
 CASES = ("favourite", "crowd", "burst", "refill")
 ARENA_SHARE = 40
@@ -42,10 +42,12 @@ def main() -> int:
     wrong: list[str] = []
     for case in asked.cases:
         began = time.monotonic()
-        arena = asked.users // ARENA_SHARE if case == "crowd" else 200_000
+        arena, feeds_per_s = 200_000, FEEDS_PER_S
+        if case == "crowd":
+            arena, feeds_per_s = asked.users // ARENA_SHARE, FEW_FEEDS_PER_S
         with (
             tempfile.TemporaryDirectory(prefix="feedrank-hard-") as directory,
-            scene(Path(directory), arena, [*CROWD_WATCHED, *WATCHED]) as one,
+            scene(Path(directory), arena, [*CROWD_WATCHED, *WATCHED], feeds_per_s) as one,
         ):
             play(one, case, asked)
             rows = one.compare()

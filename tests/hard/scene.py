@@ -30,6 +30,8 @@ ITEMS = 5_000
 DAY_MS = 86_400_000
 FEEDS_PER_S = 50_000
 """The policy's budget: what the worker can do counts here, not what it is allowed to."""
+FEW_FEEDS_PER_S = 50
+"""Where rows are what counts."""
 
 
 @dataclass
@@ -122,10 +124,12 @@ class Scene:
 
 
 @contextmanager
-def scene(directory: Path, arena_rows: int, watched: list[str], redis_url: str = "") -> Iterator[Scene]:
+def scene(
+    directory: Path, arena_rows: int, watched: list[str], feeds_per_s: int = FEEDS_PER_S
+) -> Iterator[Scene]:
     """Servers, items, a worker; all of it ends with the block."""
     text = files("models").joinpath("default_policy.toml").read_text()
-    policy = text.replace("feeds_per_s = 500", f"feeds_per_s = {FEEDS_PER_S}")
+    policy = text.replace("feeds_per_s = 500", f"feeds_per_s = {feeds_per_s}")
     assert policy != text
     path = directory / "policy.toml"
     path.write_text(policy)
@@ -134,7 +138,7 @@ def scene(directory: Path, arena_rows: int, watched: list[str], redis_url: str =
         "FEEDRANK_POLICY": str(path),
         "ARENA_ROWS_MAX": str(arena_rows),
         "INGEST_RECORDS_MAX": str(min(arena_rows, INGEST_RECORDS_MAX)),  # every one may be of another user
-        "RANK_BUDGET_PER_S": str(FEEDS_PER_S),
+        "RANK_BUDGET_PER_S": str(feeds_per_s),
     }
     kafka, redis = start_kafka(directory / "kafka"), start_redis(directory / "redis")
     try:
