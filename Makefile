@@ -24,7 +24,7 @@ demo:
 	@$(BIN)/feedrank demo
 
 # Two files at a time, each process with servers of its own: half of a run is waiting.
-SIDE_BY_SIDE ?= -n 2 --dist loadfile
+SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 test:
 	@.ci/environment demo,test
