@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closedloop import START_MS, VARIANTS, Job, policy_of, spread
+from benchmarks.closedloop import START_MS, Job, policy_of, spread
 from benchmarks.figure import Figure
 from benchmarks.place import Place
 from demo.clicks import react
@@ -31,7 +31,9 @@ from models.evaluation.bootstrap import mean
 from models.policy import Policy
 from tests.fast_path import FastPath
 
-SEEDS = 10
+WORLDS = {"default": 3, "exploration off": 2}
+"""By variant of the policy: as many as docs/benchmarks.md tells of. One takes a minute of CPU."""
+
 USERS = 400
 PARTITIONS = 2
 PAST_MS = 36 * 3_600_000
@@ -197,9 +199,9 @@ def run(place: Place) -> Iterator[Figure]:
     """Figures by variant of the policy: with exploration as the bundled one has it, and without."""
     del place
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        jobs = {v: [pool.submit(one, v, seed) for seed in range(SEEDS)] for v in VARIANTS}
-        for variant, worlds in jobs.items():
-            yield from figures(variant, [job.result() for job in worlds])
+        jobs = {v: [pool.submit(one, v, seed) for seed in range(worlds)] for v, worlds in WORLDS.items()}
+        for variant, played in jobs.items():
+            yield from figures(variant, [job.result() for job in played])
 
 
 def figures(variant: str, worlds: Sequence[Outcome]) -> Iterator[Figure]:
