@@ -123,7 +123,7 @@ class Shard:
         self.deltas.add(columns, applied.effects, applied.duplicate, arena.fp[slots])
         self.records += len(columns)
         if self.records % CHECKPOINT_RECORDS == 0:
-            self.deltas.drain(4, 0, 0)
+            self.deltas.drain(4, 0, 0, 0)
 
 
 def exposures(

@@ -6,18 +6,16 @@ dirty or its committed bytes are not yet in RocksDB; only unpinned slots are evi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.key_slots import KeySlots
+from models.snapshot import COPY_ROWS, Snapshot
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
-
-
-_COPY_ROWS = 512  # blocks of less than a megabyte stay in the cache and are not given back to the system
 
 
 class ArenaFull(Exception):  # noqa: N818
@@ -41,6 +39,8 @@ class Arena:
         self.fp: U64 = np.zeros(rows_max, np.uint64)
         self.flushed_through = 0  # all cuts up to this one are in RocksDB
         self._dirty = np.zeros(rows_max, np.bool_)
+        self._waits = np.zeros(rows_max, np.bool_)  # still to be copied for the last cut
+        self._snapshot = Snapshot(self._whole, self._waits, np.empty(0, np.int64))
         self._held = np.zeros(rows_max, np.int64)  # the last cut that copied this slot
         self._used = np.zeros(rows_max, np.bool_)  # since the last eviction
         self._keys = KeySlots(rows_max)
@@ -107,19 +107,29 @@ class Arena:
         return int(np.count_nonzero(self._dirty[: self.top]))
 
     def cut_slots(self, number: int) -> I64:
-        """Slots of dirty rows; they are clean now and held by cut `number` until it is flushed."""
-        slots = np.flatnonzero(self._dirty)
+        """Slots of dirty rows; they are clean now and held by cut `number` until it is flushed.
+
+        The cut has the rows as they are now, see `copies`.
+        """
+        slots = np.flatnonzero(self._dirty[: self.top])
         self._dirty[slots] = False
         self._held[slots] = number
+        self._snapshot.save_all()
+        self._snapshot = Snapshot(self._whole, self._waits, slots)
         return slots
 
-    def copy(self, slots: I64) -> list[tuple[bytes, bytes]]:
-        """(tag + key, row bytes) of `slots`."""
-        size, copies = self.rows.itemsize, list[bytes]()
-        for start in range(0, slots.size, _COPY_ROWS):
-            block = self._whole[slots[start : start + _COPY_ROWS]].view(np.uint8).tobytes()
-            copies += [block[at : at + size] for at in range(0, len(block), size)]
-        return [(self.tag + key, copy) for key, copy in zip(self._keys.keys_at(slots), copies, strict=True)]
+    def save(self, slots: I64) -> None:
+        """These rows are about to change: the last cut copies those that it has not copied yet."""
+        self._snapshot.save(slots)
+
+    def copies(self) -> Iterator[list[tuple[bytes, bytes]]]:
+        """(tag + key, row bytes) of the last cut's slots, some at a time, each as it was at the cut."""
+        return self._copies(self._snapshot)
+
+    def _copies(self, snapshot: Snapshot) -> Iterator[list[tuple[bytes, bytes]]]:
+        for slots, rows in snapshot.parts():
+            keys = self._keys.keys_at(slots)
+            yield [(self.tag + key, row) for key, row in zip(keys, rows.tolist(), strict=True)]
 
     def restore(self, rows: dict[bytes, bytes]) -> I64:
         """Put rows (key without tag -> bytes) into the arena; returns their slots int64[n].
@@ -132,9 +142,10 @@ class Arena:
                 f"a stored row is not {size} bytes long; it is of another version: replay instead"
             )
         slots = self.insert(rows)
-        for start in range(0, slots.size, _COPY_ROWS):
-            block = b"".join(values[start : start + _COPY_ROWS])
-            self._whole[slots[start : start + _COPY_ROWS]] = np.frombuffer(block, self._whole.dtype)
+        self.save(slots)
+        for start in range(0, slots.size, COPY_ROWS):
+            block = b"".join(values[start : start + COPY_ROWS])
+            self._whole[slots[start : start + COPY_ROWS]] = np.frombuffer(block, self._whole.dtype)
         return slots
 
     def pinned(self) -> NDArray[np.bool_]:

@@ -141,6 +141,11 @@ class Graphs:
         self.dirty.update(changed)
         return list(changed)
 
+    def cut(self) -> list[tuple[int, bytes]]:
+        """(slot, row as stored) of all that changed since the last cut, by slot; a change makes a new one."""
+        slots, self.dirty = sorted(self.dirty), set()
+        return [(slot, self._rows[slot]) for slot in slots]
+
     def restore(self, slot: int, data: bytes) -> None:
         """Take over a stored row, last-wins. Raises ValueError when it is none."""
         GraphRow.decode(data)

@@ -95,6 +95,15 @@ class ItemDeltas:
             self._engagers.append((fp[strong], who, effects.at_ms[counted[strong]] // 1_000))
         self.records += counted.size
 
+    def take(self) -> ItemDeltas:
+        """All that was added so far, to be drained later; nothing is left here."""
+        taken = ItemDeltas()
+        taken._cells, self._cells = self._cells, []
+        taken._shown, self._shown = self._shown, []
+        taken._engagers, self._engagers = self._engagers, []
+        taken.records, self.records = self.records, 0
+        return taken
+
     def drain(self, partitions: int, sender: int, watermark_ms: int, position: int) -> dict[int, bytes]:
         """One message for each of `partitions`, also an empty one: it carries the sender's watermark and
         position."""

@@ -6,11 +6,14 @@ cut of a batch gives the same bytes for free. Readers get one entry per item, wi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.groups import run_sizes, run_starts
 from models.merge import Rows
+from models.snapshot import Snapshot
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
@@ -24,7 +27,6 @@ SHOWN, WITHDRAWN = 1, 0xFFFF
 """Low 16 bits of a stored entry: +1 or -1 exposures."""
 
 _PAGES_FIRST = 1_024
-_COPY_PAGES = 1_024  # half a megabyte at a time stays in the cache
 
 
 class SeenPages:
@@ -33,6 +35,8 @@ class SeenPages:
     def __init__(self) -> None:
         self._pool: U64 = np.zeros((_PAGES_FIRST, PAGE), np.uint64)
         self._dirty = np.zeros(_PAGES_FIRST, np.bool_)
+        self._waits = np.zeros(_PAGES_FIRST, np.bool_)  # still to be copied for the last cut
+        self._snapshot = Snapshot(self._pool, self._waits, np.empty(0, np.int64))
         self._owner = np.zeros(_PAGES_FIRST, np.int64)  # slot * 8 + page number
         self._table = np.full((_PAGES_FIRST, PAGES_MAX), -1, np.int32)
         self._free: list[int] = []
@@ -64,6 +68,7 @@ class SeenPages:
             slot, number, entry = slot[last], number[last], entry[last]
         place = number % SEEN_MAX
         page = self._pages_of(slot, place // PAGE)
+        self._snapshot.save(page)
         self._pool.reshape(-1)[page * PAGE + place % PAGE] = entry
         self._dirty[page] = True
 
@@ -115,6 +120,7 @@ class SeenPages:
             pages = self._dirty.size * 5 // 4  # in place: a large block grows without being copied
             self._pool.resize((pages, PAGE), refcheck=False)
             self._dirty.resize(pages, refcheck=False)
+            self._waits.resize(pages, refcheck=False)
             self._owner.resize(pages, refcheck=False)
         self._top += fresh
         return np.array([*reused, *range(self._top - fresh, self._top)], np.int64)
@@ -125,15 +131,22 @@ class SeenPages:
             grown[: len(self._table)] = self._table
             self._table = grown
 
-    def cut(self) -> tuple[I64, I64, list[bytes]]:
-        """Dirty pages: slot int64[k], page number int64[k], and 512 bytes each; they are clean now."""
-        pages = np.flatnonzero(self._dirty)
+    def cut(self) -> int:
+        """Begin a cut of the dirty pages as they are now, and say how many they are; they are clean now."""
+        pages = np.flatnonzero(self._dirty[: self._top])
         self._dirty[pages] = False
-        owner, data = self._owner[pages], list[bytes]()
-        for start in range(0, pages.size, _COPY_PAGES):
-            block = self._pool[pages[start : start + _COPY_PAGES]].tobytes()
-            data += [block[at : at + PAGE_BYTES] for at in range(0, len(block), PAGE_BYTES)]
-        return owner // PAGES_MAX, owner % PAGES_MAX, data
+        self._snapshot.save_all()
+        self._snapshot = Snapshot(self._pool, self._waits, pages)
+        return pages.size
+
+    def copies(self) -> Iterator[tuple[I64, I64, list[bytes]]]:
+        """Slots int64[k], page numbers int64[k] and 512 bytes each of the last cut's pages, in parts."""
+        return self._copies(self._snapshot)
+
+    def _copies(self, snapshot: Snapshot) -> Iterator[tuple[I64, I64, list[bytes]]]:
+        for pages, entries in snapshot.parts():
+            owner, data = self._owner[pages], entries.view(f"V{PAGE_BYTES}").ravel()
+            yield owner // PAGES_MAX, owner % PAGES_MAX, data.tolist()
 
     def restore(self, slot: I64, number: I64, data: bytes) -> None:
         """Put k pages of 512 bytes each (joined) in place, last-wins.
@@ -147,6 +160,7 @@ class SeenPages:
         if slot.size:
             self._reach(int(slot.max()) + 1)
             pages = self._pages_of(slot, number)  # first: it may replace the pool
+            self._snapshot.save(pages)
             self._pool[pages] = np.frombuffer(data, "<u8").reshape(-1, PAGE)
 
     def release(self, slots: I64) -> None:

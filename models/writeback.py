@@ -6,7 +6,8 @@ flush period, all of them pinned in the arena: `rows_max` x row size is the boun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 Row = tuple[bytes, bytes | None]
 
@@ -32,8 +33,14 @@ class WriteBack:
         return len(self._gathering) + len(self._flushing)
 
     def cut(self, number: int, rows: Iterable[Row]) -> None:
-        """Rows of cut `number` (they grow by one) are in flight."""
-        self._flight[number] = dict(rows)
+        """Rows of cut `number` (they grow by one) are in flight, beside those of it that already are."""
+        self._flight.setdefault(number, {}).update(rows)
+
+    def through(self, number: int, parts: Iterable[Sequence[Row]], last: Row) -> Iterator[Sequence[Row]]:
+        """The same rows and then `last`, each part in flight from when it is asked for."""
+        for part in chain(parts, [[last]]):
+            self.cut(number, part)
+            yield part
 
     def committed(self, number: int) -> None:
         """Cut `number` and those before it are committed: their rows may be flushed."""
@@ -72,3 +79,17 @@ class WriteBack:
     def find(self, key: bytes) -> bytes | None:
         """Committed bytes that RocksDB does not have yet, if any."""
         return self._gathering.get(key) or self._flushing.get(key)
+
+
+class WrittenAtOnce(WriteBack):
+    """Of whoever has all rows of a cut in RocksDB before it counts as committed: holds none of them."""
+
+    def cut(self, number: int, rows: Iterable[Row]) -> None:
+        """They are written by who asked for the cut."""
+
+    def committed(self, number: int) -> None:
+        """They are written."""
+        self.flushed_through = number
+
+    def restored(self, rows: Iterable[Row]) -> None:
+        """RocksDB is where they are from."""

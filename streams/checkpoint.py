@@ -27,15 +27,15 @@ from aiokafka.errors import (
 from streams.concerns import CheckpointSettings, KafkaSettings
 from streams.durable import Cut, ShardState
 from streams.errors import ExitCode, OperatorError
-from streams.faust_private.producer import forget_errors
+from streams.faust_private.producer import WholeBatch, forget_errors
 from streams.flush import Flusher
 from streams.observe import Observer
-from streams.producing import send_batches, send_messages
+from streams.producing import TURN, Ready, make_batches, make_ready, send_batches, send_ready
 from streams.store import ShardStore
+from streams.turns import Turns
 
 PRODUCE_BATCH_BYTES = 4 << 20
-"""A partition takes one batch at a time and each costs several rounds of a busy loop, so few large ones
-commit sooner; building one holds the loop for 4 ms. Topics must allow it (MESSAGE_BYTES_MIN)."""
+"""Of what aiokafka gathers by itself: dead letters. Topics must allow it (MESSAGE_BYTES_MIN)."""
 REQUEST_BYTES_MAX = 8 << 20
 UNKNOWN = -1
 BEHIND_S = 5.0
@@ -99,11 +99,12 @@ class Checkpointer:
         settings: CheckpointSettings,
         observer: Observer | None = None,
         committed: Callable[[int], None] = lambda position: None,
+        turns: Turns | None = None,
     ) -> None:
         self._names, self._state, self._store = names, state, store
         self._kafka, self._settings = kafka, settings
         self._observer = observer or Observer()
-        self._committed = committed
+        self._committed, self._turns = committed, turns or Turns()
         self._producer: AIOKafkaProducer | None = None
         self._one = asyncio.Lock()
         self._soon = asyncio.Event()
@@ -214,6 +215,7 @@ class Checkpointer:
         Raises as `run`.
         """
         async with self._one:
+            await self._turns.take(TURN)
             if self._lost is not None:
                 raise self._lost
             cut = self._state.cut(self.epoch)
@@ -225,8 +227,10 @@ class Checkpointer:
         started = time.perf_counter()
         size = 0
         try:
+            ready = await make_ready(cut.messages, self._turns)
+            rows = await make_batches(cut.rows, self._turns, any_order=True)
             async with asyncio.timeout(self._deadline_s):
-                size, changelog_next = await self._transact(cut)
+                size, changelog_next = await self._transact(ready, rows)
         except Exception as error:
             raise self._failed(cut, error, time.perf_counter() - started) from error
         except asyncio.CancelledError:
@@ -248,18 +252,16 @@ class Checkpointer:
     def _deadline_s(self) -> float:
         return (self._settings.transaction_timeout_ms + self._kafka.request_timeout_ms) / 1_000
 
-    async def _transact(self, cut: Cut) -> tuple[int, int]:
-        """Begin only once all is copied, so that a stopped process does not hold a transaction open for
-        long."""
+    async def _transact(self, ready: Ready, batches: list[WholeBatch]) -> tuple[int, int]:
+        """Begins only once all is made: a stopped process then holds no transaction open for long."""
         producer = self._producer
         assert producer is not None, "fence() comes before the first checkpoint"
         await producer.begin_transaction()
-        messages = await send_messages(producer, cut.messages)
-        changelog, partition = self._names.changelog, self._names.partition
-        rows = await send_batches(producer, changelog, partition, cut.rows, any_order=True)
+        messages = await send_ready(producer, ready)
+        rows = await send_batches(producer, self._names.changelog, self._names.partition, batches)
         for sent in messages:
             await sent
-        changelog_next, size = UNKNOWN, sum(len(message.value or b"") for message in cut.messages)
+        changelog_next, size = UNKNOWN, ready.size
         for one in rows:
             base = (await one.future).offset  # of the batch's first record
             changelog_next = base + one.batch.record_count() if base >= 0 else UNKNOWN

@@ -97,18 +97,33 @@ def split(rows: Sequence[Row], bytes_max: int, any_order: bool = False) -> Itera
         first, before = last, int(ends[last - 1])
 
 
-def record_batch(records: Records, now_ms: int, producer: Producer) -> bytearray:
-    """A transactional batch of these records (at least one) in their order, compressed where it may pay."""
-    body, attributes = b"".join(_packed(records)), _TRANSACTIONAL
-    if len(body) >= _COMPRESS_BYTES_MIN:
-        lz4 = cramjam.lz4.Compressor(level=_LZ4_LEVEL, content_checksum=False, block_linked=False)
-        lz4.compress(body)
-        body, attributes = bytes(lz4.finish()), attributes | _LZ4
-    last, length = len(records) - 1, HEADER.size + len(body) - _LENGTH_FROM
-    times, sender = (now_ms, now_ms), (producer.id, producer.epoch, producer.sequence)
-    head = HEADER.pack(0, length, _LEADER_UNKNOWN, _MAGIC, 0, attributes, last, *times, *sender, len(records))
-    batch = bytearray(head)
-    batch += body
+@dataclass(frozen=True, slots=True)
+class Body:
+    """All of a batch but its header, which its sender completes: `count` records, compressed where it may
+    pay."""
+
+    count: int
+    data: bytes
+    attributes: int
+
+    @classmethod
+    def of(cls, records: Records) -> Body:
+        """At least one record, in their order. Four megabytes take 4 to 7 ms."""
+        data, attributes = b"".join(_packed(records)), _TRANSACTIONAL
+        if len(data) >= _COMPRESS_BYTES_MIN:
+            lz4 = cramjam.lz4.Compressor(level=_LZ4_LEVEL, content_checksum=False, block_linked=False)
+            lz4.compress(data)
+            data, attributes = bytes(lz4.finish()), attributes | _LZ4
+        return cls(len(records), data, attributes)
+
+
+def record_batch(body: Body, now_ms: int, producer: Producer) -> bytearray:
+    """A transactional batch."""
+    length, times = HEADER.size + len(body.data) - _LENGTH_FROM, (now_ms, now_ms)
+    sender = (producer.id, producer.epoch, producer.sequence)
+    fixed = (0, length, _LEADER_UNKNOWN, _MAGIC, 0, body.attributes, body.count - 1)
+    batch = bytearray(HEADER.pack(*fixed, *times, *sender, body.count))
+    batch += body.data
     struct.pack_into(">I", batch, _CRC_AT, calc_crc32c(memoryview(batch)[_CRC_FROM:]))
     return batch
 

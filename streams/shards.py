@@ -24,6 +24,7 @@ from streams.observe import Observer
 from streams.recovery import ChangelogReader
 from streams.shard import Reader, S, Shard
 from streams.store import ShardStore
+from streams.turns import Turns
 from wire.names import Namespace
 
 STORE_AGE_MS_MAX = 12 * 3_600_000
@@ -73,6 +74,7 @@ class Site:
     records_max: int = 1_000
     stop_s: float = 8.0
     observer: Observer = field(default_factory=Observer)
+    turns: Turns = field(default_factory=Turns)
 
 
 class Shards(Generic[S]):
@@ -148,7 +150,9 @@ class Shards(Generic[S]):
         def committed(position: int) -> None:
             self._reader.mark_done(job.source, partition, position)
 
-        checkpoints = Checkpointer(names, state, store, site.kafka, site.checkpoint, site.observer, committed)
+        checkpoints = Checkpointer(
+            names, state, store, site.kafka, site.checkpoint, site.observer, committed, site.turns
+        )
 
         def records_max() -> int:
             return site.records_max if shard.lag > BEHIND_RECORDS else job.records_now(site.records_max)

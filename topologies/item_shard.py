@@ -18,7 +18,7 @@ from models.item_deltas import Deltas, decode
 from models.items import DERIVED, ITEM_ROW, apply_deltas, derive, next_change_ms
 from models.writeback import WriteBack
 from streams.dead_letters import DeadLetter
-from streams.durable import POSITION_KEY, Cut, Message, Row
+from streams.durable import POSITION_KEY, Cut, Later, Message, Row
 from streams.errors import ExitCode, OperatorError
 from topologies.item_keys import fps_of, keys_of, spoken_of
 from topologies.item_marks import ItemMarks
@@ -154,6 +154,7 @@ class ItemShard:
         """Apply messages (their rows must be here); returns how many rows changed."""
         changed, fps = 0, spoken_of(deltas)
         places = self.arena.lookup(keys_of(fps))[0]
+        self.arena.save(places)
         for one in deltas:
             cells, engagers = (places[np.searchsorted(fps, some)] for some in (one.cell_fp, one.engager_fp))
             slots = apply_deltas(self.arena.rows, cells, engagers, one)
@@ -230,19 +231,18 @@ class ItemShard:
     # -- the checkpoint (streams.durable.ShardState) -----------------------------------------------------
 
     def cut(self, epoch: int) -> Cut:
-        """Copy what changed since the last cut, and what a tick published."""
+        """What changed since the last cut as it is now, and what a tick published."""
         self.number += 1
         slots = self.arena.cut_slots(self.number)
-        rows: list[Row] = [*self.arena.copy(slots)]
         self._publish_asleep(slots)
         messages = self._unpublished + self._letters
         self._unpublished, self._letters, self._part_ends = [], [], False
-        if not rows and not messages and self.position == self._committed_position:
+        if not slots.size and not messages and self.position == self._committed_position:
             return Cut(self.number, self.position, ())
-        rows.append((POSITION_KEY, self._position_record(epoch)))
-        self.back.cut(self.number, rows)
+        last = (POSITION_KEY, self._position_record(epoch))
+        rows = self.back.through(self.number, self.arena.copies(), last)
         self._committed_position = self.position
-        return Cut(self.number, self.position, rows, messages)
+        return Cut(self.number, self.position, Later(slots.size + 1, rows), messages)
 
     def _position_record(self, epoch: int) -> bytes:
         return orjson.dumps(
@@ -259,6 +259,7 @@ class ItemShard:
         )
 
     def committed(self, cut: Cut) -> None:
+        cut.make_all()
         self.back.committed(cut.number)
 
     def flush_slice(self, rows_max: int) -> list[Row]:

@@ -5,15 +5,16 @@ What is needed of RocksDB is asked for and handed in (`make_resident`), so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arena import Arena
 from models.columns import ActivityColumns
-from models.due import Followers
+from models.followers import Followers
 from models.graph import KIND_AUTHOR, GraphRow, Graphs
 from models.seen import SeenPages
 from models.users import USER_ROW, Applied
@@ -23,6 +24,7 @@ from streams.durable import Row
 
 I64 = NDArray[np.int64]
 EVICT_SHARE = 8  # an eighth of the arena leaves at once, so that evictions are rare and vectorised
+GRAPHS_AT_ONCE = 1_000
 SEEN_PAGE = 64
 SEEN_PAGES_MAX = 8
 SEEN_PAGE_BYTES = SEEN_PAGE * 8
@@ -189,30 +191,31 @@ class UserRows:
 
     # -- to the changelog and RocksDB ---------------------------------------------------------------------
 
-    def cut(self, number: int) -> list[Row]:
-        """Copies of all that changed since the last cut, pinned until RocksDB has them."""
-        slots = self.arena.cut_slots(number)
-        return [*self.arena.copy(slots), *self._pages(), *self._graphs()]
+    def cut(self, number: int) -> tuple[int, Iterator[Sequence[Row]]]:
+        """How many rows changed since the last cut, pinned until RocksDB has them; and these rows as they are
+        now, some at a time."""
+        users, pages, graphs = self.arena.cut_slots(number), self.seen.cut(), self.graphs.cut()
+        made: Iterator[Sequence[Row]] = chain(self.arena.copies(), self._pages(), self._graphs(graphs))
+        return users.size + pages + len(graphs), made
 
     def flushed(self, rows: list[Row]) -> None:
         """RocksDB has these rows: what is not dirty again may be evicted."""
         self.back.flushed(rows)
         self.arena.flushed_through = self.back.flushed_through
 
-    def _pages(self) -> list[Row]:
-        slots, numbers, pages = self.seen.cut()
-        users = self.arena.ids.keys_at(slots)
-        return [
-            (_PAGE_TAGS[number] + user, page)
-            for user, number, page in zip(users, numbers.tolist(), pages, strict=True)
-        ]
+    def _pages(self) -> Iterator[list[Row]]:
+        for slots, numbers, pages in self.seen.copies():
+            users = self.arena.ids.keys_at(slots)
+            yield [
+                (_PAGE_TAGS[number] + user, page)
+                for user, number, page in zip(users, numbers.tolist(), pages, strict=True)
+            ]
 
-    def _graphs(self) -> list[Row]:
-        slots, self.graphs.dirty = sorted(self.graphs.dirty), set()
-        users = self.arena.ids.keys_at(np.array(slots, np.int64))
-        return [
-            (b"g" + user, self.graphs.get(slot).encode()) for user, slot in zip(users, slots, strict=True)
-        ]
+    def _graphs(self, changed: list[tuple[int, bytes]]) -> Iterator[list[Row]]:
+        for first in range(0, len(changed), GRAPHS_AT_ONCE):
+            slots, rows = zip(*changed[first : first + GRAPHS_AT_ONCE], strict=True)
+            users = self.arena.ids.keys_at(np.array(slots, np.int64))
+            yield [(b"g" + user, row) for user, row in zip(users, rows, strict=True)]
 
 
 def _authors(graph: GraphRow) -> set[int]:

@@ -5,8 +5,9 @@ The step is pure: rows and a batch in, rows and effects out; the live worker and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import orjson
@@ -18,7 +19,7 @@ from models.merge import ItemLookup
 from models.users import Applied, Plan, apply, needs_items, plan
 from models.verbs import VerbTable
 from streams.dead_letters import DeadLetter
-from streams.durable import POSITION_KEY, Cut, Message, Row
+from streams.durable import POSITION_KEY, Cut, Later, Message, Row
 from topologies.row_format import USER_ROWS, check_row_format
 from topologies.user_rows import UserRows
 from wire.names import Namespace
@@ -90,6 +91,7 @@ class UserShard:
         self, part: ActivityColumns, planned: Plan, dead: Sequence[DeadLetter], next_offset: int
     ) -> tuple[Applied, Signals]:
         """Apply one slice, set its bad records aside, and move the position to `next_offset`."""
+        self.rows.arena.save(planned.all.users)
         applied = apply(self.rows.arena.rows, planned, self.items)
         self.rows.arena.touch(applied.users)
         self.rows.show(applied, part)
@@ -132,17 +134,19 @@ class UserShard:
     # -- the checkpoint (streams.durable.ShardState) -------------------------------------------------
 
     def cut(self, epoch: int) -> Cut:
-        """Copy what changed since the last cut."""
+        """What changed since the last cut, as it is now."""
         letters, self._letters = self._letters, []
         self.number += 1
-        rows = self.rows.cut(self.number)
+        changed, rows = self.rows.cut(self.number)
         ticked = self.watermark_ms // self.tick_ms > self._sent_watermark_ms // self.tick_ms
-        if not rows and not letters and not ticked and self.position == self._committed_position:
+        if not changed and not letters and not ticked and self.position == self._committed_position:
             return Cut(self.number, self.position, ())
-        rows.append((POSITION_KEY, self._position_record(epoch)))
-        self.rows.back.cut(self.number, rows)
+        last = (POSITION_KEY, self._position_record(epoch))
+        made = self.rows.back.through(self.number, rows, last)
         self._sent_watermark_ms, self._committed_position = self.watermark_ms, self.position
-        return Cut(self.number, self.position, rows, [*self._delta_messages(), *letters])
+        deltas = self._delta_messages(self.deltas.take(), self.watermark_ms, self.position)
+        messages = Later(self.partitions + len(letters), chain(deltas, [letters]))
+        return Cut(self.number, self.position, Later(changed + 1, made), messages)
 
     def _position_record(self, epoch: int) -> bytes:
         ledger = self.ledger
@@ -160,11 +164,12 @@ class UserShard:
             }
         )
 
-    def _delta_messages(self) -> list[Message]:
-        drained = self.deltas.drain(self.partitions, self.partition, self.watermark_ms, self.position)
-        return [Message(self.names.item_deltas, p, None, value) for p, value in drained.items()]
+    def _delta_messages(self, taken: ItemDeltas, watermark_ms: int, position: int) -> Iterator[list[Message]]:
+        drained = taken.drain(self.partitions, self.partition, watermark_ms, position)
+        yield [Message(self.names.item_deltas, p, None, value) for p, value in drained.items()]
 
     def committed(self, cut: Cut) -> None:
+        cut.make_all()
         self.rows.back.committed(cut.number)
 
     def flush_slice(self, rows_max: int) -> list[Row]:

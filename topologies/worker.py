@@ -15,7 +15,8 @@ from mode import Service
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 
-from models.due import DueQueue, Followers
+from models.due import DueQueue
+from models.followers import Followers
 from models.item_index import ItemIndex
 from models.policy import Policy
 from streams.codec import Decoder, ItemDecoder
@@ -32,7 +33,6 @@ from streams.shards import Job
 from streams.store import ShardStore
 from streams.tail import TailReader
 from streams.transport import ShardTable, create_app
-from streams.turns import Turns
 from topologies.bad_items import RECORDS_PER_SLICE, BadItemsAgain
 from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
@@ -86,7 +86,6 @@ class Worker(Service):  # type: ignore[misc]
         super().__init__()
         self.settings, self.policy, self.partitions, self.told = settings, policy, partitions, told
         names, metrics = settings.names, told.metrics
-        self.turns = Turns()
         self.clock = StreamClock(now_ms if settings.worker.clock == "wall" else None)
         self.app = create_app(
             names,
@@ -95,6 +94,7 @@ class Worker(Service):  # type: ignore[misc]
             settings.checkpoint,
             WorkerObserver(metrics, told.progress, told.health),
         )
+        self.turns = self.app.site.turns
         self.catalogue = Catalogue(
             ItemIndex(settings.ranking.items_live_max),
             ItemDecoder(settings.worker.format, registry),

@@ -11,22 +11,21 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.record_batch import Producer, Records, record_batch
+from streams.record_batch import Body, Producer, record_batch
 
 
 class WholeBatch:
-    """Stands where aiokafka has a BatchBuilder: full from the start, made when the producer knows its number.
-
-    `records`: what it holds, all at `now_ms`.
+    """Stands where aiokafka has a BatchBuilder: full from the start, its header made when the producer knows
+    its number. All records are at `now_ms`.
     """
 
-    def __init__(self, records: Records, now_ms: int) -> None:
-        self.records, self.now_ms = records, now_ms
+    def __init__(self, body: Body, now_ms: int) -> None:
+        self._body, self._now_ms = body, now_ms
         self._producer = Producer(-1, -1, -1)
         self._made: bytearray | None = None
 
     def record_count(self) -> int:
-        return len(self.records)
+        return self._body.count
 
     def closed(self) -> bool:
         return True
@@ -43,7 +42,7 @@ class WholeBatch:
     def _build(self) -> bytearray:
         """What goes to the broker; the same for a retry."""
         if self._made is None:
-            self._made = record_batch(self.records, self.now_ms, self._producer)
+            self._made = record_batch(self._body, self._now_ms, self._producer)
         return self._made
 
     def size(self) -> int:

@@ -67,7 +67,8 @@ def test_a_cut_copies_dirty_rows_and_pins_them_until_flushed() -> None:
     slots = arena.insert(keys_of(1, 2))
     arena.rows["value"][slots] = 10
     arena.touch(slots[:1])
-    back.cut(1, rows := arena.copy(arena.cut_slots(1)))
+    arena.cut_slots(1)
+    back.cut(1, rows := [row for part in arena.copies() for row in part])
     assert [(k, np.frombuffer(v, ROW)["value"][0]) for k, v in rows] == [(b"uk1", 10)]
     assert not arena.cut_slots(2).size
     arena.rows["value"][slots[0]] = 11  # dirtied again before the commit: RocksDB still gets 10
@@ -78,6 +79,31 @@ def test_a_cut_copies_dirty_rows_and_pins_them_until_flushed() -> None:
     back.flushed(rows)
     arena.flushed_through = back.flushed_through
     assert arena.evict(2).tolist() == [0]
+
+
+def test_a_cut_that_is_copied_bit_by_bit_is_of_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.snapshot.COPY_ROWS", 3)
+    arena, chance = Arena(ROW, b"u", 200), np.random.default_rng(1)
+    arena.insert(keys_of(*range(150)))
+    for number in range(1, 60):
+        dirty = np.unique(chance.integers(0, 150, int(chance.integers(1, 60))))
+        arena.touch(dirty)
+        right = {b"uk%d" % slot: arena.rows[slot].tobytes() for slot in dirty.tolist()}
+        assert arena.cut_slots(number).tolist() == dirty.tolist()
+        coming, found = arena.copies(), list[tuple[bytes, bytes]]()
+        for _ in range(int(chance.integers(0, 12))):
+            found += next(coming, [])
+            changing = chance.integers(0, 150, 5)
+            arena.save(changing)
+            arena.rows["value"][changing] += 1
+        if number % 3:  # else what is left is copied as the next cut begins
+            found += [row for part in coming for row in part]
+        else:
+            arena.cut_slots(number)
+            arena.rows["value"] += 1
+            found += [row for part in coming for row in part]
+        assert dict(found) == right
+        assert len(found) == len(right)
 
 
 def test_an_arena_of_pinned_rows_says_so() -> None:

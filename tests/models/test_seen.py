@@ -50,17 +50,22 @@ def test_a_withdrawn_exposure_counts_one_less() -> None:
 def test_a_cut_has_only_pages_written_since_and_restores_to_the_same() -> None:
     seen, rows = SeenPages(), new_rows(2)
     show(seen, rows, [0] * 70 + [1], [*range(1, 71), 9])
-    slots, numbers, pages = seen.cut()
+    assert seen.cut() == 3
+    coming = seen.copies()
+    show(seen, rows, [0], [99])  # the newest page is copied first, as it was
+    parts = list(coming)
+    slots, numbers = (np.concatenate([part[at] for part in parts]) for at in (0, 1))
+    pages = [page for part in parts for page in part[2]]
     assert sorted(zip(slots.tolist(), numbers.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0)]
-    show(seen, rows, [0], [99])
-    later = seen.cut()
+    assert seen.cut() == 1
+    [later] = seen.copies()
     assert (later[0].tolist(), later[1].tolist()) == ([0], [1])
     copy = SeenPages()
     copy.restore(slots, numbers, b"".join(pages))
     copy.restore(later[0], later[1], b"".join(later[2]))
     for slot in range(2):
         assert copy.entries(slot).tolist() == seen.entries(slot).tolist()
-    assert not copy.cut()[0].size
+    assert copy.cut() == 0
 
 
 def test_pages_of_evicted_users_serve_others_empty() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tests.simulation.worker import SimApp
 
 SMALL: dict[str, Any] = {
+    "models.snapshot.COPY_ROWS": 2,
+    "streams.producing.PARTS_PER_TURN": 1,
+    "topologies.user_rows.GRAPHS_AT_ONCE": 1,
     "streams.flush.ROWS_PER_SLICE": 3,
     "streams.fetch.SEGMENT_RECORDS_MIN": 1,
     "streams.fetch.BLOCK_RECORDS_MIN": 5,

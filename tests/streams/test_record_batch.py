@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.durable import Row
-from streams.record_batch import Producer, Records, record_batch, split
+from streams.record_batch import Body, Producer, Records, record_batch, split
 
 NOW_MS = 1_700_000_000_000
 SENDER = Producer(7, 3, 40)
@@ -43,14 +43,14 @@ def read(batch: bytes) -> list[tuple[int, int, bytes, bytes | None]]:
 def test_is_read_back_as_it_was(parts: list[list[Row]]) -> None:
     rows = [row for part in parts for row in part]
     if rows:
-        batch = record_batch(Records.of(rows), NOW_MS, SENDER)
+        batch = record_batch(Body.of(Records.of(rows)), NOW_MS, SENDER)
         assert read(batch) == [(at, NOW_MS, *row) for at, row in enumerate(rows)]
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 64, 65, 8_191, 8_193, 9_000])
 def test_offsets_of_any_length(count: int) -> None:
     rows: list[Row] = [(b"k%05d" % i, b"v" * 20) for i in range(count)]
-    assert read(record_batch(Records.of(rows), NOW_MS, SENDER)) == [
+    assert read(record_batch(Body.of(Records.of(rows)), NOW_MS, SENDER)) == [
         (at, NOW_MS, *row) for at, row in enumerate(rows)
     ]
 
@@ -62,7 +62,7 @@ def test_a_small_batch_is_byte_for_byte_what_aiokafka_makes() -> None:
     )
     for at, (key, value) in enumerate(rows):
         theirs.append(at, NOW_MS, key, value, [])
-    ours, built = record_batch(Records.of(rows), NOW_MS, SENDER), bytearray(theirs.build())
+    ours, built = record_batch(Body.of(Records.of(rows)), NOW_MS, SENDER), bytearray(theirs.build())
     leader_epoch = slice(12, 16)  # unknown to a producer; aiokafka says 0
     ours[leader_epoch] = built[leader_epoch]
     assert ours == built
@@ -70,7 +70,7 @@ def test_a_small_batch_is_byte_for_byte_what_aiokafka_makes() -> None:
 
 def test_rows_of_zeros_take_little() -> None:
     rows: list[Row] = [(b"k%07d" % i, bytes(1_000)) for i in range(1_000)]
-    batch = record_batch(Records.of(rows), NOW_MS, SENDER)
+    batch = record_batch(Body.of(Records.of(rows)), NOW_MS, SENDER)
     assert opened(batch).compression_type == 3
     assert len(batch) < 50_000
 
@@ -88,6 +88,6 @@ def test_split_keeps_all_and_the_last_one_last(parts: list[list[Row]], most: int
     else:
         assert together == rows
     for one in split(rows, most, any_order):
-        made = record_batch(one, NOW_MS, SENDER)
+        made = record_batch(Body.of(one), NOW_MS, SENDER)
         assert len(one) == 1 or int(np.maximum(one.lengths, 0).sum()) <= most
         assert len(read(made)) == len(one)
