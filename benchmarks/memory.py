@@ -116,7 +116,7 @@ def edges(count: int) -> object:
 
 def inverted(count: int) -> object:
     """Who follows an author, for `count / FOLLOWS` active users and a tenth as many authors as users."""
-    from models.due import Followers
+    from models.followers import Followers
 
     followers, rng = Followers(), np.random.default_rng(7)
     users_count = count // FOLLOWS

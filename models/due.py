@@ -6,25 +6,15 @@ digest or a feature. docs/candidates.md states the value and the order.
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, insort
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-U32 = NDArray[np.uint32]
 User = TypeVar("User", int, bytes)
 
 DUE_USERS_MAX = 100_000
 DUE_PER_S = 4_000
 DUE_BURST = 4_000
-FANOUT_MAX = 5_000
-"""Active followers of an author up to which a new item makes them due; above, they see it at their visit."""
-
 READ_SOON_ONE = 1_024
 READ_SOON_HALF_S = 600
 """Idle for so long, a user is half as likely to read soon as one who just acted."""
@@ -183,53 +173,6 @@ class DueQueue(Generic[User]):
             gained = (now_ms - self._filled_ms) * self._per_s
             self._tokens_m = min(self._burst * 1_000, self._tokens_m + gained)
         self._filled_ms = now_ms if self._filled_ms is None else max(now_ms, self._filled_ms)
-
-
-class Followers:
-    """For new items: the active users (arena slots) who follow an author (fp48).
-
-    4 bytes an edge and about 200 bytes an author with active followers: below 8 bytes an edge from 50 active
-    followers an author on average. A user who stops being active must be removed with the same follows.
-    """
-
-    def __init__(self, fanout_max: int = FANOUT_MAX) -> None:
-        self.edges = 0
-        self._fanout_max = fanout_max
-        self._slots: dict[int, array[int]] = {}
-
-    def add(self, slot: int, authors: Iterable[int]) -> None:
-        """An active user follows these authors (known edges are ignored)."""
-        for author in authors:
-            slots = self._slots.get(author)
-            if slots is None:
-                self._slots[author] = array("I", (slot,))
-            elif slots[-1] < slot:
-                slots.append(slot)
-            elif slots[bisect_left(slots, slot)] == slot:
-                continue
-            else:
-                insort(slots, slot)
-            self.edges += 1
-
-    def remove(self, slot: int, authors: Iterable[int]) -> None:
-        """The user unfollowed these authors or is not active any more (unknown edges are ignored)."""
-        for author in authors:
-            slots = self._slots.get(author)
-            if slots is None:
-                continue
-            at = bisect_left(slots, slot)
-            if at < len(slots) and slots[at] == slot:
-                del slots[at]
-                self.edges -= 1
-                if not slots:
-                    del self._slots[author]
-
-    def of(self, author: int) -> U32 | None:
-        """uint32[k]: slots in ascending order; None for an author above FANOUT_MAX: read at visit."""
-        slots = self._slots.get(author)
-        if slots is None:
-            return np.zeros(0, np.uint32)
-        return np.array(slots, np.uint32) if len(slots) <= self._fanout_max else None
 
 
 def read_soon(idle_ms: int) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import ActivityColumns
-from models.due import Followers
+from models.followers import Followers
 from models.item_deltas import Deltas, decode
 from models.item_index import ItemIndex
 from models.user_row import INTERESTS, USER_ROW

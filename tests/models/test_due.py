@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import doctest
-import tracemalloc
 from dataclasses import dataclass
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import due
-from models.due import OWN, DueQueue, Followers, Reason, value_of
+from models.due import OWN, DueQueue, Reason, value_of
 
 NOW_MS = 1_000_000_000
 
@@ -124,35 +122,6 @@ def test_a_discarded_user_is_not_due() -> None:
     queue.discard(1)
     queue.discard(2)
     assert queue.pop(9, NOW_MS) == []
-
-
-edges = st.tuples(st.booleans(), st.integers(0, 9), st.lists(st.integers(0, 5), unique=True))
-
-
-@given(st.lists(edges, max_size=40))
-def test_followers_are_a_set_of_edges(told: list) -> None:  # type: ignore[type-arg]
-    index, expected = Followers(fanout_max=4), set()
-    for add, slot, authors in told:
-        (index.add if add else index.remove)(slot, authors)
-        change = {(author, slot) for author in authors}
-        expected = expected | change if add else expected - change
-    assert index.edges == len(expected)
-    for author in range(6):
-        wanted = sorted(slot for a, slot in expected if a == author)
-        found = index.of(author)
-        assert (None if found is None else found.tolist()) == (wanted if len(wanted) <= 4 else None)
-
-
-def test_an_edge_costs_at_most_8_bytes_with_fifty_followers_an_author() -> None:
-    tracemalloc.start()
-    index, random = Followers(), np.random.default_rng(1)
-    authors = random.integers(0, 1 << 48, 1_000)
-    before = tracemalloc.get_traced_memory()[0]
-    for slot in range(1_000):
-        index.add(slot, random.choice(authors, 50, replace=False).tolist())
-    used = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    assert used / index.edges <= 8
 
 
 def test_the_examples_in_the_module_are_right() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from models.attribute_index import AttributeIndex
-from models.due import Followers
+from models.followers import Followers
 from models.item_index import ItemIndex
 from models.items import DERIVED, ITEM_ROW, derive
 from models.policy import Policy
