@@ -29,6 +29,7 @@ from topologies.replay.feeds import settle_feeds
 from topologies.replay.kafka_log import KafkaLog
 from topologies.replay.records import RecordLog
 from topologies.replay.shadow import Shadow
+from topologies.replay.shard import Spent
 from topologies.replay.spool import Spool
 from topologies.replay.steps import Moved, Steps
 
@@ -84,33 +85,22 @@ async def run_step(steps: Steps, phase: Phase, partition: int, as_of_ms: int, mo
     return await settle_feeds(steps, partition, as_of_ms, moved)
 
 
-@dataclass(slots=True)
-class Spent:
-    """CPU seconds that the steps of a phase took, and the part of it that went into checkpoints."""
-
-    cpu_s: float = 0.0
-    checkpoint_s: float = 0.0
-
-    def add(self, cpu_s: float, checkpoint_s: float) -> None:
-        """What one step took."""
-        self.cpu_s += cpu_s
-        self.checkpoint_s += checkpoint_s
-
-
 class Inline:
     """Steps one after the other in this process."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self.spent = dict[Phase, Spent]()
-        self._steps = open_steps(directory, settings)
+        self._directory, self._settings = directory, settings
+        self._steps: Steps | None = None
 
     def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
         """All partitions; False when `moved` stopped them."""
+        steps = self._steps = self._steps or open_steps(self._directory, self._settings)
         for partition in partitions:
-            cpu_s, before_s = time.process_time(), self._steps.checkpoint_s
-            whole = asyncio.run(run_step(self._steps, phase, partition, as_of_ms, moved))
-            spent = self.spent.setdefault(phase, Spent())
-            spent.add(time.process_time() - cpu_s, self._steps.checkpoint_s - before_s)
+            cpu_s, steps.spent = time.process_time(), Spent()
+            whole = asyncio.run(run_step(steps, phase, partition, as_of_ms, moved))
+            steps.spent.cpu_s = time.process_time() - cpu_s
+            self.spent.setdefault(phase, Spent()).add(steps.spent)
             if not whole:
                 return False
         return True
@@ -121,7 +111,8 @@ class Inline:
 
 @dataclass(slots=True)
 class Processes:
-    """The same in `count` processes. A process that dies ends the phase with a message."""
+    """The same in `count` processes, which start at once, while records are still read. One that dies ends
+    the phase with a message."""
 
     directory: Path
     settings: Settings
@@ -140,11 +131,14 @@ class Processes:
             initializer=_begin,
             initargs=(self.directory, self.settings, self._told, self._stop, os.getpid()),
         )
+        for _ in range(self.count):
+            self._pool.submit(_ready)
 
     def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
         """All partitions; False when `moved` stopped them. Raises OperatorError."""
-        whole, pending = True, {self._pool.submit(_work, phase, one, as_of_ms) for one in partitions}
+        whole, pending = True, set[Future[_Outcome]]()
         try:
+            pending = {self._pool.submit(_work, phase, one, as_of_ms) for one in partitions}
             while pending:
                 done, pending = wait(pending, TOLD_EVERY_S, FIRST_COMPLETED)
                 for one in done:
@@ -171,7 +165,7 @@ class Processes:
     def _took(self, phase: Phase, step: Future[_Outcome]) -> bool:
         """Whether a step came to its end. Raises the OperatorError that ended it."""
         found = step.result()
-        self.spent.setdefault(phase, Spent()).add(found.cpu_s, found.checkpoint_s)
+        self.spent.setdefault(phase, Spent()).add(found.spent)
         if found.message:
             self._stop.set()
             raise OperatorError(found.message, ExitCode(found.exit_code))
@@ -193,8 +187,7 @@ class _Outcome:
     """How a step ended; `message`, `exit_code`: of the OperatorError that ended it."""
 
     whole: bool
-    cpu_s: float = 0.0
-    checkpoint_s: float = 0.0
+    spent: Spent = field(default_factory=Spent)
     message: str = ""
     exit_code: int = 0
 
@@ -237,6 +230,10 @@ def _begin(directory: Path, settings: Settings, told: Any, stop: Any, parent: in
     _here = _Here(directory, settings, told, stop, parent)
 
 
+def _ready() -> None:
+    """A process has to be there, and to have imported all this, for it to come here."""
+
+
 def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
     here, cpu_s = _here, time.process_time()
     if here.stop.is_set():
@@ -244,15 +241,16 @@ def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
     try:
         if here.steps is None:
             here.steps = open_steps(here.directory, here.settings)
-        before_s = here.steps.checkpoint_s
+        here.steps.spent = Spent()
         whole = asyncio.run(run_step(here.steps, phase, partition, as_of_ms, here.moved))
         if os.getppid() != here.parent:
             os._exit(1)
         here.tell()
-        return _Outcome(whole, time.process_time() - cpu_s, here.steps.checkpoint_s - before_s)
+        here.steps.spent.cpu_s = time.process_time() - cpu_s
+        return _Outcome(whole, here.steps.spent)
     except OperatorError as error:
-        spent_s = time.process_time() - cpu_s
-        return _Outcome(False, spent_s, message=error.message, exit_code=int(error.exit_code))
+        spent = Spent(time.process_time() - cpu_s)
+        return _Outcome(False, spent, message=error.message, exit_code=int(error.exit_code))
 
 
 Runner = Inline | Processes

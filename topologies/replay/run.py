@@ -12,9 +12,10 @@ from streams.batch import RecordBatch
 from streams.settings import Settings
 from topologies.replay.feeds import count_active
 from topologies.replay.kafka_log import KafkaLog
-from topologies.replay.pool import FETCH_RECORDS, Phase, Runner, Spent, open_steps, runner
+from topologies.replay.pool import FETCH_RECORDS, Phase, Runner, open_steps, runner
 from topologies.replay.records import until
 from topologies.replay.shadow import END_OF_DATA, Definition, Shadow
+from topologies.replay.shard import Spent
 from topologies.replay.spool import Record, Spool
 from topologies.ticks import tick_of
 
@@ -55,11 +56,9 @@ class Replay:
 
     def run(self) -> bool:
         """To the end; False when the watcher stopped it. Raises OperatorError."""
-        if not self._spooled():
-            return False
         runner_ = runner(self.shadow.directory, self.settings, self.jobs)
         try:
-            return all(self._phase(runner_, phase) for phase in self._phases())
+            return self._spooled() and all(self._phase(runner_, phase) for phase in self._phases())
         finally:
             self.spent = runner_.spent
             runner_.close()

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic
 
 import orjson
 
-from streams.durable import POSITION_KEY, Message, Row
+from streams.durable import POSITION_KEY, Message
 from streams.errors import ExitCode, OperatorError
 from streams.shard import S
 from streams.store import ShardStore
@@ -20,14 +21,29 @@ from streams.store import ShardStore
 MARK_KEY = b"!replay"
 """Key of the record beside the position: what else a shard must know to go on."""
 CHECKPOINT_SHARE = 0.03
-"""Of the time: a checkpoint that took 1 s is followed by the next one after half a minute."""
+"""Of the work: a checkpoint that took 1 s of CPU is followed by the next one after half a minute of it."""
 CHECKPOINT_S_MIN = 5.0
 Mark = dict[str, int]
 
 
+@dataclass(slots=True)
+class Spent:
+    """CPU seconds of steps: all, of checkpoints, of these the last ones, which write the result."""
+
+    cpu_s: float = 0.0
+    checkpoint_s: float = 0.0
+    result_s: float = 0.0
+
+    def add(self, more: Spent) -> None:
+        """What other steps took."""
+        self.cpu_s += more.cpu_s
+        self.checkpoint_s += more.checkpoint_s
+        self.result_s += more.result_s
+
+
 class LocalShard(Generic[S]):
-    """`state` and its RocksDB. `sent(messages)` takes what a cut sends before its rows are written and
-    returns the mark to write with them. `seconds`: CPU that checkpoints took."""
+    """`state`, whose write-back is a WrittenAtOnce, and its RocksDB. `sent(messages)` takes what a cut sends
+    before its rows are written and returns the mark to write with them. `seconds`: CPU of checkpoints."""
 
     closed = False
 
@@ -43,7 +59,7 @@ class LocalShard(Generic[S]):
         self.highwater = self.next_offset = 0
         self.seconds = 0.0
         self._sent = sent
-        self._checkpointed_s, self._took_s = time.monotonic(), 0.0
+        self._checkpointed_s, self._took_s = time.process_time(), 0.0
 
     def restore(self) -> Mark | None:
         """Go on from the last checkpoint; None: there is none.
@@ -57,34 +73,31 @@ class LocalShard(Generic[S]):
             self.state.restore([(POSITION_KEY, position)])
         except ValueError as error:
             raise OperatorError(f"{self.store.path}: {error}", ExitCode.DATA_DIRECTORY) from error
-        self._free()
         found: Mark = orjson.loads(mark)
         return found
 
     @property
     def checkpoint_due(self) -> bool:
-        """Whether the last checkpoint lies far enough back for its cost not to matter."""
+        """Whether enough was done since the last checkpoint for its cost not to matter: in CPU seconds, as a
+        kill costs what was done, and a slow machine does little in a minute."""
         pause_s = max(CHECKPOINT_S_MIN, self._took_s / CHECKPOINT_SHARE)
-        return time.monotonic() - self._checkpointed_s >= pause_s
+        return time.process_time() - self._checkpointed_s >= pause_s
 
-    def checkpoint(self) -> None:
-        """Write all that is applied. Raises OperatorError when the disk does not take it."""
-        started_s, cpu_s = time.monotonic(), time.process_time()
+    def checkpoint(self) -> float:
+        """Write all that is applied; the CPU seconds of it. Raises OperatorError when the disk does not take
+        it."""
+        started_s = time.process_time()
         cut = self.state.cut(0)
         if not cut.nothing:
             mark = self._sent(cut.messages)
-            rows: list[Row] = [*cut.rows, (MARK_KEY, orjson.dumps(mark))]
-            self.store.write_whole((key, value) for key, value in rows if value is not None)
+            there = [(key, value) for key, value in cut.rows if value is not None]
+            self.store.write_whole([*there, (MARK_KEY, orjson.dumps(mark))])
             self.state.committed(cut)
-            self._free()
-        self._checkpointed_s = time.monotonic()
+            self.state.flushed([])
+        self._checkpointed_s = time.process_time()
         self._took_s = self._checkpointed_s - started_s
-        self.seconds += time.process_time() - cpu_s
-
-    def _free(self) -> None:
-        """What was written pins no row any more."""
-        while rows := self.state.flush_slice(1 << 30):
-            self.state.flushed(rows)
+        self.seconds += self._took_s
+        return self._took_s
 
     async def cut_now(self) -> None:
         """Nothing: the live shard keeps its transactions short by this, and there is none here."""
