@@ -13,39 +13,48 @@ import pytest
 
 from feedrank import cli
 from feedrank.state.reconciling import reconciling
+from models.items import ITEM_ROW, derive
 from models.user_row import USER_ROW
 from streams.settings import Settings
 from tests.feedrank.people_file import write_people
 from topologies.recompute import ORDERED
 from topologies.reconcile import Verdict, reconcile
+from topologies.replay.steps import position_of
 from topologies.stored_rows import DiskRows, user_of_key
 from wire.names import Namespace
 
 PARTITIONS = 2
 SUMS = ("m5", "h1", "d1", "long")
+BAD_VERB = "teleport"
 
 
 def messy(
     lines: list[dict[str, Any]], rng: random.Random
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The same activities as they came (late ones, and ones that are withdrawn), and as they should have."""
+    """The same activities as they came (late, withdrawn, or as dead letters that are sent again with their
+    verb put right), and as they should have."""
     items = [line for line in lines if line["type"] == "item"]
     acts = [line for line in lines if line["type"] == "activity" and line["verb"] != "follow"]
-    came, right = list[dict[str, Any]](), list[dict[str, Any]]()
+    came, right, requeued = list[dict[str, Any]](), list[dict[str, Any]](), list[dict[str, Any]]()
     for act in acts:
         withdrawn = rng.random() < 0.15
         if not withdrawn:
             right.append(act)
+        if not withdrawn and rng.random() < 0.1:
+            came.append({**act, "verb": BAD_VERB})
+            requeued.append(act)
+            continue
         came.append(act)
         if withdrawn:
             undo = {
                 "type": "activity", "actor": act["actor"], "verb": "undo", "object": act["object"],
                 "event_time": act["event_time"] + 1, "activity_id": f"undo-{act['activity_id']}",
                 "undone_verb": act["verb"], "undone_event_time": act["event_time"],
+                **{name: act[name] for name in ("position",) if name in act},
             }  # fmt: skip
             came.append(undo)
     order = sorted(range(len(came)), key=lambda at: at + rng.choice((0, 0, 0, 40)))
-    return [*items, *(came[at] for at in order)], [*items, *right]
+    return [*items, *(came[at] for at in order), *requeued], [*items, *right]
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +119,33 @@ def test_in_time_order_they_are_those_of_the_corrected_log(settings: Settings) -
     assert changed["ring_fp"]
     assert changed["topic_pos"]
     assert not sum(changed[name] for name in SUMS)  # sums needed no mending
+
+
+def test_statistics_of_items_are_those_of_the_corrected_log(settings: Settings) -> None:
+    """Read at one time: a row whose newest activity was withdrawn has only forgotten earlier."""
+    messy_, right = (of_items(settings, name) for name in ("messy", "right"))
+    end_ms = max(int(row["newest_ms"]) for rows in (messy_, right) for row in rows.values()) + 300_000
+    nothing = np.zeros(1, ITEM_ROW)[0]
+    for fp in messy_.keys() | right.keys():
+        both = np.array([rows.get(fp, nothing) for rows in (messy_, right)], ITEM_ROW)
+        for window in ("h1", "h24", "d7", "long"):
+            ours, corrected = derive(both, 1, end_ms)[window].tolist()
+            assert ours == corrected, window
+    assert len(right) > 10
+    dead = [
+        sum(position_of(settings.worker.data_dir / name / f"users-{p}")["dead"] for p in range(PARTITIONS))
+        for name in ("messy", "right")
+    ]
+    assert dead[0] > 50
+    assert not dead[1]
+
+
+def of_items(settings: Settings, name: str) -> dict[bytes, np.void]:
+    disk, found = DiskRows(settings.worker.data_dir / name, PARTITIONS), dict[bytes, np.void]()
+    for partition in range(PARTITIONS):
+        rows = disk.newest("item-rows", partition, lambda key: True)
+        found |= {key: np.frombuffer(row, ITEM_ROW)[0] for key, row in rows.items() if key[:1] == b"i"}
+    return found
 
 
 def test_each_difference_is_named(settings: Settings) -> None:
