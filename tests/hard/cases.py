@@ -21,6 +21,7 @@ FRESHNESS = "event_to_redis_seconds"
 CROWD_WATCHED = [f"c-{n}" for n in range(0, 2_000, 10)]
 FAVOURITE = "favourite"
 WATCHED = [FAVOURITE, *(f"f-{n}" for n in range(0, 1_000, 20)), *(f"b-{n}" for n in range(0, 1_000, 50))]
+FOLLOWERS_MAX = 1_000_000
 GROWTH_MAX = 1.2
 """Memory at the end of the crowd beside memory when the arena had just become full."""
 LIGHT_PER_S, LIGHT_S = 40, 4
@@ -28,13 +29,16 @@ IDLE_S = 0.5
 
 
 def crowd(scene: Scene, users: int) -> Iterator[str]:
-    """So many distinct users follow one author through one worker whose arena holds a fraction of them; rows
-    come back right after eviction; the author posts."""
+    """So many distinct users go through one worker whose arena holds a fraction of them; rows come back right
+    after eviction. The first of them follow one author, who then posts."""
     full = scene.arena_rows * PARTITIONS
     assert users > 2 * full, "the arena has to be full for most of it"
     began, cpu, sizes = time.monotonic(), scene.cpu_s(), []
     for first in range(0, users, full):
-        scene.load.send((f"c-{n}", "follow", "star") for n in range(first, min(first + full, users)))
+        scene.load.send(
+            (f"c-{n}", "follow", "star") if n < FOLLOWERS_MAX else (f"c-{n}", "impression", scene.item())
+            for n in range(first, min(first + full, users))
+        )
         scene.drain()
         sizes.append(scene.resident_mb())
     seconds, cpu = time.monotonic() - began, scene.cpu_s() - cpu
@@ -46,13 +50,13 @@ def crowd(scene: Scene, users: int) -> Iterator[str]:
     )
     scene.load.send((user, "like", scene.item()) for user in CROWD_WATCHED for _ in range(5))
     scene.drain()
-    yield from _star_posts(scene, users)
+    yield from _star_posts(scene, min(users, FOLLOWERS_MAX))
 
 
-def _star_posts(scene: Scene, users: int) -> Iterator[str]:
+def _star_posts(scene: Scene, followers: int) -> Iterator[str]:
     before = scene.scrape()
     began = time.monotonic()
-    name = f"star-{users}"
+    name = f"star-{followers}"
     scene.post("star", name)
     until(lambda: scene.scrape().total("items") > before.total("items"), "the item is in the index")
     fan = CROWD_WATCHED[0]
@@ -67,7 +71,7 @@ def _star_posts(scene: Scene, users: int) -> Iterator[str]:
     after = scene.scrape()
     made_due = after.total("due_total", reason="new_item") - before.total("due_total", reason="new_item")
     yield (
-        f"author with {users:,} followers posts: {made_due:.0f} made due at once, seen by a visitor after "
+        f"author with {followers:,} followers posts: {made_due:.0f} made due at once, a visitor sees it after "
         f"{time.monotonic() - began:.1f} s; longest hold of the loop {_hold_ms(before, after):.0f} ms at most"
     )
 
