@@ -71,7 +71,7 @@ def _star_posts(scene: Scene, followers: int) -> Iterator[str]:
     after = scene.scrape()
     made_due = after.total("due_total", reason="new_item") - before.total("due_total", reason="new_item")
     yield (
-        f"author with {followers:,} followers posts: {made_due:.0f} made due at once, a visitor sees it after "
+        f"author with {followers:,} followers posts: {made_due:.0f} made due at once, seen at a visit after "
         f"{time.monotonic() - began:.1f} s; longest hold of the loop {_hold_ms(before, after):.0f} ms at most"
     )
 
