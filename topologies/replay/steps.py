@@ -18,6 +18,7 @@ from models.followers import Followers
 from models.item_index import ItemIndex
 from models.items import DERIVED, ITEM_ROW, derive
 from models.policy import Policy
+from models.writeback import WrittenAtOnce
 from streams.batch import RecordBatch
 from streams.codec import Decoder
 from streams.durable import POSITION_KEY
@@ -34,7 +35,7 @@ from topologies.replay.deltas import Outbox, frame_bytes, messages_for
 from topologies.replay.items import ReplayItems
 from topologies.replay.records import RecordLog, message_batch, slices, until
 from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
-from topologies.replay.shard import LocalShard, Mark
+from topologies.replay.shard import LocalShard, Mark, Spent
 from topologies.ticks import TickGate, tick_marker, tick_of
 from topologies.user_rows import UserRows
 from topologies.user_shard import UserShard
@@ -71,8 +72,7 @@ class Steps:
     metrics: Metrics = field(default_factory=Metrics)
     rows_max: int = 0
     """User rows in memory; 0: what the settings say."""
-    checkpoint_s: float = 0.0
-    """CPU seconds that checkpoints took so far."""
+    spent: Spent = field(default_factory=Spent)
     items: ReplayItems = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class Steps:
 
     def open_users(self, partition: int, store: ShardStore, index: ItemIndex | AttributeIndex) -> UserShard:
         """An empty state, its rows still in the store."""
-        rows = UserRows(self.rows_max, followers=Followers(0))
+        rows = UserRows(self.rows_max, followers=Followers(0), back=WrittenAtOnce())
         one = self.definition
         return UserShard(one.names, partition, one.partitions, self.policy.verbs, index, one.tick_ms, rows)
 
@@ -134,11 +134,11 @@ class Steps:
                     shard.checkpoint()
             if going:
                 state.pass_over([], end)  # past markers and holes at the end of the range
-            shard.checkpoint()
+            self.spent.result_s += shard.checkpoint()
             return going
         finally:
             sent.close()
-            self.checkpoint_s += shard.seconds
+            self.spent.checkpoint_s += shard.seconds
 
     def _ingest(self) -> UserIngest:
         decoder = Decoder(
@@ -179,7 +179,12 @@ class Steps:
         items = await self.items.known()
         gate = TickGate(one.partitions, one.tick_ms, ranking.tick_grace_ms)
         state = ItemShard(
-            one.names, partition, gate, 2 * ranking.items_live_max, live=lambda fps: items.lookup(fps) >= 0
+            one.names,
+            partition,
+            gate,
+            2 * ranking.items_live_max,
+            back=WrittenAtOnce(),
+            live=lambda fps: items.lookup(fps) >= 0,
         )
         at: Mark = {"sender": 0, "byte": 0}
         shard = LocalShard(one.names.item_deltas, partition, state, store, lambda messages: at)
@@ -198,8 +203,8 @@ class Steps:
                 break
             if shard.checkpoint_due:
                 shard.checkpoint()
-        shard.checkpoint()
-        self.checkpoint_s += shard.seconds
+        self.spent.result_s += shard.checkpoint()
+        self.spent.checkpoint_s += shard.seconds
         return going
 
     def _messages(self, partition: int, at: Mark) -> Iterator[tuple[int, int, list[bytes]]]:
