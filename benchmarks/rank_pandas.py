@@ -171,13 +171,14 @@ class PandasRanker:
             week = self._rate(rows, "d7", role, prior, 20)
             day = self._rate(rows, "h24", role, week, 20)
             f[f"{role}_rate_7d"], f[f"{role}_rate_24h"] = np.log2(week), np.log2(day / week)
-            if role != "negative":
-                f[f"{role}_rate_debiased"] = np.log2(self._debiased(rows, role, prior) / week)
             if role == "weak":
                 f["weak_rate_1h"] = np.log2(self._rate(rows, "h1", role, day, 20) / day)
             f[f"author_{role}_rate"] = np.log2(
                 self._rate(author, "d7", role, self.all[role], 50) / self.all[role]
             )
+        engaged = rows["d7_weak"] + rows["d7_strong"] + rows["d7_negative"]
+        plain, debiased = (np.maximum(n, engaged) for n in (rows["d7_exposure"], np.floor(rows["debiased"])))
+        f["rate_debiased"] = np.log2((plain + 20) / (debiased + 20))
         mean = (self.total["d7_dwell"] + 10_000) / (self.total["d7_weak"] + 1_000)
         f["dwell_per_action"] = np.log2((rows["d7_dwell"] + 20 * mean) / (rows["d7_weak"] + 20) / mean)
         days = self.world.users.rows[user]["d1"].sum(axis=0)
@@ -186,11 +187,6 @@ class PandasRanker:
             f[f"user_{role}_rate"] = np.log2(
                 self._rate(mine, "d7", role, self.all[role], 50) / self.all[role]
             )
-
-    @staticmethod
-    def _debiased(c: Any, role: str, prior: Any) -> Any:
-        trials = np.maximum(np.floor(c["debiased"]), c["d7_weak"] + c["d7_strong"] + c["d7_negative"])
-        return np.minimum((c[f"d7_{role}"] + 20 * prior) / (trials + 20), 1.0)
 
     @staticmethod
     def _rate(c: Any, window: str, role: str, prior: Any, weight: int) -> Any:

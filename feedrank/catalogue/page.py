@@ -27,7 +27,7 @@ worth. One interval in twenty is clear of zero by chance alone.
 
 What shows no effect here stays where these data sets say little of it: negative actions are rare in them,
 nobody in them follows people who engage (`followed_engagers`), impressions of the closed loop are of what
-was looked at, which leaves rates by place nothing to correct (`weak_rate_debiased`), an hour of simulated
+was looked at, which leaves rates by place nothing to correct (`rate_debiased`), an hour of simulated
 time says nothing of hours of the day, and users' own rates move all candidates of a user alike, which
 only matters beside other features. The default model without a rate of 7 days has nothing to say how
 likely an action is, takes it for certain, and so loses much: that measures the level, not the order.

@@ -106,16 +106,15 @@ class Rates:
             self._logs[window, role] = log2_whole(np.maximum(self.of(window, role), 1.0))
         return self._logs[window, role]
 
-    def debiased_log(self, role: Role) -> F64:
-        """float64[m]: log2 of the item's rate in 7 days over impressions weighted by their places."""
+    @cached_property
+    def debiased_trials(self) -> F64:
+        """float64[m]: trials in 7 days, impressions weighted by place."""
         items = self.items
         trials = floor_div(items.examined * self.totals.debias, float(UNIT << DEBIAS_BITS))
         np.minimum(trials, COUNT_MAX, out=trials)
         engaged = items.window(D7, Role.WEAK) + items.window(D7, Role.STRONG)
         engaged += items.window(D7, Role.NEGATIVE)
-        np.maximum(trials, engaged, out=trials)
-        rate = smoothed(items.window(D7, role), trials, self._topic(role), ITEM_WEIGHT)
-        return log2_whole(np.maximum(rate, 1.0))
+        return np.maximum(trials, engaged, out=trials)
 
     def _topic(self, role: Role) -> F64:
         """float64[m]: the rate of the item's first topic in 7 days; of all items where it has none."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.features.definition import Family, Told
 from models.features.items import D7, H1, H24, Items
-from models.features.priors import AUTHOR_WEIGHT, DWELL_WEIGHT
+from models.features.priors import AUTHOR_WEIGHT, DWELL_WEIGHT, ITEM_WEIGHT
 from models.features.whole import RATE_BITS, floor_div, log2_whole, smoothed
 from models.items import DWELL
 from models.tables import GRID
@@ -67,22 +67,11 @@ def weak_rate_1h(items: Items, out: F64) -> None:
     np.subtract(items.rates.log(H1, Role.WEAK), items.rates.log(H24, Role.WEAK), out=out)
 
 
-@rates.item("derived.examined", "derived.d7", "topic sums", "total sums")
-def weak_rate_debiased(items: Items, out: F64) -> None:
-    """log2 of the rate of weak actions in 7 days, impressions weighted by place, over the plain rate."""
-    np.subtract(items.rates.debiased_log(Role.WEAK), items.rates.log(D7, Role.WEAK), out=out)
-
-
-@rates.item(
-    "derived.examined",
-    "derived.d7",
-    "topic sums",
-    "total sums",
-    reason=Told("people like it even where few look"),
-)
-def strong_rate_debiased(items: Items, out: F64) -> None:
-    """log2 of the rate of strong actions in 7 days, impressions weighted by place, over the plain rate."""
-    np.subtract(items.rates.debiased_log(Role.STRONG), items.rates.log(D7, Role.STRONG), out=out)
+@rates.item("derived.examined", "derived.d7", "total sums", reason=Told("seldom stood where people look"))
+def rate_debiased(items: Items, out: F64) -> None:
+    """log2 of what impressions weighted by place make of the rates of 7 days: to be added to any of these."""
+    trials = items.trials(D7) + ITEM_WEIGHT
+    np.subtract(log2_whole(trials), log2_whole(items.rates.debiased_trials + ITEM_WEIGHT), out=out)
 
 
 @rates.item("derived.d7", "total sums")

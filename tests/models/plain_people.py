@@ -115,15 +115,12 @@ class World:
             rates.append(prior)
         return rates[0], rates[1], rates[2]
 
-    def debiased(self, item: Item, role: int) -> int:
-        """week, impressions weighted by place."""
-        prior, c = self.all(role), item.window("d7")
-        if item.topics:
-            sums = counted(self.by_topic[item.topics[0]])
-            prior = smooth(sums[role], trials(sums), prior, 100)
+    def debiased(self, item: Item) -> int:
+        """log2 of the week's trials over those by impressions weighted by place."""
+        c = item.window("d7")
         per_weight = (max(0, self.total[EXPOSURE]) + 1000) * 65_536 // (max(0, self.examined) + 16_000)
         shown = max(0, int(item.d["examined"])) * min(per_weight, 65_536) // 65_536
-        return smooth(c[role], max(min(shown, 1 << 28), sum(c[WEAK : NEGATIVE + 1])), prior, 20)
+        return lb(trials(c) + 20) - lb(max(min(shown, 1 << 28), sum(c[WEAK : NEGATIVE + 1])) + 20)
 
 
 @dataclass

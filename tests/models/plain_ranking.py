@@ -98,14 +98,13 @@ def _rates(p: Person, i: Item, f: dict[str, int]) -> None:
         week, day, hour = p.world.rates(i, role)
         f[f"{name}_rate_7d"] = L(week) - 24 * G
         f[f"{name}_rate_24h"] = L(day) - L(week)
-        if role != NEGATIVE:
-            f[f"{name}_rate_debiased"] = L(p.world.debiased(i, role)) - L(week)
         if role == WEAK:
             f["weak_rate_1h"] = L(hour) - L(day)
         sums = counted(p.world.by_author[i.author])
         f[f"author_{name}_rate"] = L(smooth(sums[role], trials(sums), p.world.all(role), 50)) - lb(
             p.world.all(role)
         )
+    f["rate_debiased"] = p.world.debiased(i)
     t, d7 = [max(0, n) for n in p.world.total], i.window("d7")
     all_dwell = max(1, (t[DWELL] * G + 1000 * 10 * G) // (t[WEAK] + 1000))
     f["dwell_per_action"] = lb(max(1, (d7[DWELL] * G + 20 * all_dwell) // (d7[WEAK] + 20))) - lb(all_dwell)

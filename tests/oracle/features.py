@@ -38,11 +38,10 @@ class ItemFeatures:
             week, day, hour = map(log_rate, rates.windows(item, a))
             found[f"{name}_rate_7d"] = week - 24 * GRID
             found[f"{name}_rate_24h"] = day - week
-            if a != NEGATIVE:
-                found[f"{name}_rate_debiased"] = log_rate(rates.debiased(item, a)) - week
             if a == WEAK:
                 found["weak_rate_1h"] = hour - day
             found[f"author_{name}_rate"] = log_rate(rates.author(item, a)) - log2_whole(rates.all[a])
+        found["rate_debiased"] = rates.debiased(item)
         found["dwell_per_action"] = log2_whole(rates.dwell(item)) - log2_whole(rates.all_dwell)
         return found
 

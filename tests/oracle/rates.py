@@ -62,12 +62,13 @@ class Rates:
             rates.append(smooth(counts[a], trials(counts), rates[-1], 20))
         return rates[1], rates[2], rates[3]
 
-    def debiased(self, item: Item, a: int) -> int:
-        """The item's rate in a week, by impressions that count as much as their places are looked at."""
+    def debiased(self, item: Item) -> int:
+        """The item's trials in a week over those by impressions that count as much as their places are looked
+        at, both smoothed, log2."""
         derived = self.catalogue.derived[item.fp]
         counts, shown = clipped(derived.d7), max(derived.examined, 0) * self.debias // 65_536
         out_of = max(min(shown, COUNT_MAX), counts[WEAK] + counts[STRONG] + counts[NEGATIVE])
-        return smooth(counts[a], out_of, self.topic(item, a), 20)
+        return log2_whole(trials(counts) + 20) - log2_whole(out_of + 20)
 
     def user(self, week: Counts, a: int) -> int:
         return smooth(week[a], trials(week), self.all[a], 50)
