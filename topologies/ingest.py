@@ -40,6 +40,8 @@ CHECKPOINT_ROWS_MAX = 40_000
 BAD_RECORDS_MAX = 125
 """Decoded in one hold of the loop after a part of which one in FULL_OF_BAD was bad."""
 FULL_OF_BAD = 8
+TOGETHER_RECORDS_MAX = 1_000
+"""Decoded and applied in one hold of the loop; of more, each step has a turn of its own."""
 GOOD_GROWTH = 4
 """After a part without any, the next may have so many times as many: most batches hold none."""
 
@@ -92,6 +94,8 @@ class UserIngest:
         if not len(columns):
             state.pass_over(dead, batch.next_offset)
             return
+        if len(columns) > TOGETHER_RECORDS_MAX:
+            await self.turns.take("ingest")
         planned = await self._planned(shard, columns, batch.next_offset)
         started = time.perf_counter()
         applied, signals = state.apply(columns, planned, dead, batch.next_offset)

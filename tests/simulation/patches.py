@@ -35,6 +35,7 @@ SMALL: dict[str, Any] = {
     "topologies.heartbeat.BEAT_S": 0.5,
     "topologies.settler.POLL_S": 0.5,
     "topologies.ingest.CHECKPOINT_ROWS_MAX": 6,
+    "topologies.ingest.TOGETHER_RECORDS_MAX": 2,
     "topologies.item_shard.PUBLISH_RECORDS_MAX": 8,
     "topologies.census.CHUNK_USERS": 3,
 }
