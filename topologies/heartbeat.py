@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,8 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat, for ever."""
         while True:
-            self.beat(now_ms())
+            for _ in self._parts(now_ms):
+                await asyncio.sleep(0)
             await asyncio.sleep(BEAT_S)
 
     def asked(self, request: SettleRequest | None, now_ms: int) -> None:
@@ -70,10 +71,17 @@ class Heartbeat:
 
     def beat(self, now_ms: int) -> None:
         """One beat at `now_ms`: grace and pace of ticks depend on it."""
+        for _ in self._parts(lambda: now_ms):
+            pass
+
+    def _parts(self, clock_ms: Callable[[], int]) -> Iterator[None]:
+        """The beat, in parts of what one shard's tick takes."""
         for shard in self.users.shards.values():
             self._watermark(shard)
-        for items in self.items.shards.values():
-            self._tick(items, now_ms)
+        for items in [*self.items.shards.values()]:
+            yield
+            if not items.closed:
+                self._tick(items, clock_ms())
 
     def _watermark(self, shard: Shard[UserShard]) -> None:
         state = shard.state
