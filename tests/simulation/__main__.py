@@ -59,6 +59,9 @@ def _break(mechanism: str, seeds: range) -> int:
     if not last.wrong:
         print(f"{mechanism} broken: {len(seeds)} seeds did not notice")
         return 1
+    if any("TypeError" in wrong for wrong in last.wrong):
+        print(f"{mechanism}: seed {last.seed} noticed how it was broken, not that: {last.wrong[0]}")
+        return 1
     number = last.seed - seeds.start + 1
     print(f"{mechanism} broken: noticed by seed {last.seed}, number {number}: {last.wrong[0]}")
     return 0

@@ -16,7 +16,9 @@ import numpy as np
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from streams.durable import Cut, Message
+from streams.durable import Message
+from streams.faust_private.producer import WholeBatch
+from streams.producing import Ready
 from tests.simulation.producer import SimProducer
 from tests.simulation.worker import NAMES
 from wire.names import DEAD_LETTERS
@@ -34,15 +36,21 @@ def _producer_fence(real: Any) -> Any:
 def _sent_again(real: Any) -> Any:
     """A checkpoint of unknown outcome is sent once more."""
 
-    async def transact(self: Any, cut: Cut) -> Any:
+    async def transact(self: Any, ready: Ready, rows: list[WholeBatch]) -> Any:
+        again = [(topic, partition, _anew(batch)) for topic, partition, batch in ready.batches]
+        rows_again = [_anew(batch) for batch in rows]
         try:
-            return await real(self, cut)
+            return await real(self, ready, rows)
         except ProducerFenced:
             raise
         except KafkaError:
-            return await real(self, cut)
+            return await real(self, replace(ready, batches=again), rows_again)
 
     return transact
+
+
+def _anew(batch: WholeBatch) -> WholeBatch:
+    return WholeBatch(batch._body, batch._now_ms)
 
 
 def _position_of_the_group(real: Any) -> Any:
@@ -86,12 +94,13 @@ def _outside(topic: str) -> Change:
     """Messages for a topic are sent outside of the checkpoint's transaction, before it."""
 
     def change(real: Any) -> Any:
-        async def transact(self: Any, cut: Cut) -> Any:
+        async def transact(self: Any, ready: Ready, rows: list[WholeBatch]) -> Any:
             alone = SimProducer(self._producer._simulation)
-            for one in (one for one in cut.messages if one.topic == topic):
+            assert all(name != topic for name, _, _ in ready.batches)
+            for one in (one for one in ready.alone if one.topic == topic):
                 await (await _send(alone, one))
-            rest = [one for one in cut.messages if one.topic != topic]
-            return await real(self, replace(cut, messages=rest))
+            rest = [one for one in ready.alone if one.topic != topic]
+            return await real(self, replace(ready, alone=rest), rows)
 
         return transact
 
@@ -119,11 +128,15 @@ def _no_census(real: Any) -> Any:
     return census
 
 
+EVERYTHING = 1 << 60
+
+
 def _first_watermark(real: Any) -> Any:
-    """A tick closes as soon as one sender has passed it."""
+    """A tick closes as soon as one sender has passed it, and claims to contain everything."""
 
     def closable(self: Any, now_ms: int) -> int | None:
         ahead: int = max(self.watermarks) // self.tick_ms
+        self.positions = [EVERYTHING] * self.senders
         return ahead if ahead > self.closed else None
 
     return closable
