@@ -112,10 +112,10 @@ def test_ingest_goes_on_while_a_checkpoint_is_in_flight(
             held, go = asyncio.Event(), asyncio.Event()
             transact = shard.checkpoints._transact
 
-            async def slowly(cut: object) -> tuple[int, int]:
+            async def slowly(*made: object) -> tuple[int, int]:
                 held.set()
                 await go.wait()
-                return await transact(cut)  # type: ignore[arg-type]
+                return await transact(*made)  # type: ignore[arg-type]
 
             monkeypatch.setattr(shard.checkpoints, "_transact", slowly)
             committing = asyncio.create_task(shard.cut_now())
