@@ -89,6 +89,7 @@ class Shards(Generic[S]):
         self._parked: dict[int, Shard[S]] = {}
         self._reopening: dict[int, tuple[Shard[S], asyncio.Task[None]]] = {}
         self._reopened_s: list[float] = []
+        self._leaving = asyncio.Lock()
 
     # -- assigned ------------------------------------------------------------------------------------
 
@@ -195,12 +196,17 @@ class Shards(Generic[S]):
     async def revoke(self, partitions: Iterable[int], deadline_s: float) -> None:
         """Commit what is applied and stop work on these. They stay in memory until `recover` says whose they
         are; what can't be committed in time is abandoned: the next owner reads it again."""
+        async with self._leaving:  # until they are parked they stand nowhere: a recovery waits here, too
+            await self._revoke(partitions, deadline_s)
+
+    async def _revoke(self, partitions: Iterable[int], deadline_s: float) -> None:
         leaving = [p for p in partitions if p in self.open or p in self._reopening]
         for partition in leaving:
-            if reopening := self._reopening.pop(partition, None):
+            if reopening := self._reopening.get(partition):
                 lost, task = reopening
                 task.cancel()
-                await asyncio.wait([task])
+                await asyncio.wait([task])  # until then it may hold the directory
+                self._reopening.pop(partition, None)
                 await lost.close()  # a task that is cancelled before its first turn has done nothing
         shards = [self.open.pop(p) for p in leaving if p in self.open]
         settled = [False] * len(shards)

@@ -56,12 +56,29 @@ async def parked_and_cut_short(shards: Counting, shard: Shard[Counters]) -> None
     await cut_short(shards.recover([]), turns=1)
 
 
+async def revoked_as_a_recovery_begins(shards: Counting, shard: Shard[Counters]) -> None:
+    """It stands nowhere until it is settled; who recovers waits for that."""
+    leaving = asyncio.ensure_future(shards.revoke([0], 1.0))
+    await asyncio.sleep(0)
+    assert not shards.open
+    await shards.revoke([], 1.0)  # how each recovery begins
+    assert list(shards._parked) == [0]
+    await leaving
+    await shards.recover([])
+
+
 Ending = Callable[[Counting, Shard[Counters]], Awaitable[None]]
 
 
 @pytest.mark.parametrize(
     "ending",
-    [lost_and_revoked_at_once, revoked_while_reopening, revoked_and_cut_short, parked_and_cut_short],
+    [
+        lost_and_revoked_at_once,
+        revoked_while_reopening,
+        revoked_and_cut_short,
+        parked_and_cut_short,
+        revoked_as_a_recovery_begins,
+    ],
 )
 def test_a_shard_that_was_given_up_can_be_opened_again(tmp_path: Path, ending: Ending) -> None:
     job: Job[Counters] = Job("counters", "in", "log", lambda p, store: Counters(p, store, None), add)
