@@ -20,8 +20,8 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import orjson
 
@@ -42,6 +42,9 @@ UNKNOWN_TTL_S = 60.0
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.5, 10.0
 
 log = logger(__name__)
+
+
+T = TypeVar("T")
 
 
 class RegistryUnreachable(OperatorError):  # noqa: N818
@@ -181,3 +184,13 @@ class BlockingSchemas:
         except SchemaPending as pending:
             self._registry.fetch_now(pending.schema_ids)
         return self._registry.writer(schema_id, kind)
+
+
+async def once_told(registry: Registry | None, read: Callable[[], T]) -> T:
+    """What `read` gives, once the registry has told the schemas that it asks for."""
+    while True:
+        try:
+            return read()
+        except SchemaPending as pending:
+            assert registry is not None, "bundled schemas are never pending"
+            await registry.fetch(pending.schema_ids)

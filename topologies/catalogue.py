@@ -18,11 +18,11 @@ from models.fingerprint import fp64s
 from models.item_index import ItemIndex
 from models.items import DERIVED
 from streams.batch import RecordBatch
-from streams.codec import ItemChanges, ItemDecoder, SchemaPending
+from streams.codec import ItemChanges, ItemDecoder
 from streams.dead_letters import DeadLetter
 from streams.errors import ExitCode, OperatorError
 from streams.log import logger
-from streams.registry import Registry
+from streams.registry import Registry, once_told
 from topologies.bad_items import BadItems
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
@@ -80,14 +80,8 @@ class Catalogue:
         return (await self._decoded(batch))[1]
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ItemChanges, list[DeadLetter]]:
-        while True:
-            try:
-                return self.decoder.decode(
-                    batch.topic, batch.partition, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
-                )
-            except SchemaPending as pending:
-                assert self.registry is not None, "bundled schemas are never pending"
-                await self.registry.fetch(pending.schema_ids)
+        place = (batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
+        return await once_told(self.registry, lambda: self.decoder.decode(*place, batch.keys, batch.values))
 
     def features_came(self, batch: RecordBatch) -> None:
         """One fetch of item-features: derived records, tombstones and markers of ticks."""

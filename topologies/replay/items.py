@@ -10,9 +10,9 @@ import numpy as np
 from models.attribute_index import AttributeIndex
 from models.item_index import ItemIndex
 from streams.batch import RecordBatch
-from streams.codec import ItemDecoder, SchemaPending
+from streams.codec import ItemDecoder
 from streams.codec.item_block import ItemBlockReader
-from streams.registry import Registry
+from streams.registry import Registry, once_told
 from topologies.catalogue import Catalogue
 from topologies.replay.records import RecordLog
 from topologies.replay.shadow import Definition
@@ -57,16 +57,10 @@ class ReplayItems:
 
     async def _took(self, known: AttributeIndex, blocks: ItemBlockReader, batch: RecordBatch) -> bool:
         """Whether all items of a batch were good, and are known now."""
-        while True:
-            try:
-                found = blocks.read(batch)
-            except SchemaPending as pending:
-                assert self.registry is not None, "bundled schemas are never pending"
-                await self.registry.fetch(pending.schema_ids)
-                continue
-            if found is not None:
-                known.upsert_columns(found.fp, found.author_fp32, found.topic_fp32, found.embedding)
-            return found is not None
+        found = await once_told(self.registry, lambda: blocks.read(batch))
+        if found is not None:
+            known.upsert_columns(found.fp, found.author_fp32, found.topic_fp32, found.embedding)
+        return found is not None
 
     def _empty(self, index: ItemIndex) -> Catalogue:
         decoder = ItemDecoder(self.definition.value_format, self.registry)
