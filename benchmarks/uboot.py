@@ -12,7 +12,7 @@ whether the commit is over, not whether it is liked: models here see affinity, a
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,24 +76,52 @@ def run(place: Place, until: float = 1.0) -> Iterator[Figure]:
 
 
 def _figures(tuned: Judged, tested: Judged) -> Iterator[Figure]:
-    base = max(tuned.recall, key=lambda name: float(np.mean(tuned.recall[name])))
-    print(f"  the best baseline on the tuning part: {base}", file=sys.stderr, flush=True)
-    shown = [base, "recency", *(n for n in tested.recall if n not in tuned.recall)]
-    for kind in ("author", "topic"):
-        mine = [name for name in tuned.recall if name.startswith(kind)]
-        shown.append(max(mine, key=lambda name: float(np.mean(tuned.recall[name]))))
-    shown = list(dict.fromkeys(shown))
     note = f"pool of {np.median(tested.pool):.0f} (median), truth in it {np.mean(tested.covered):.1%}"
     yield Figure(
         "uboot coverage", "truth among the candidates", float(np.mean(tested.covered)), "share", note=note
     )
-    actors = tested.actors
-    for subject, values in (("recall@20", tested.recall), ("MRR", tested.first)):
-        by_query = {name: np.array(values[name]) for name in shown}
-        yield from against(f"uboot {subject} by query", by_query, base, actors)
-        count = np.bincount(actors)
-        by_actor = {n: np.bincount(actors, v) / count for n, v in by_query.items()}
-        yield from against(f"uboot {subject} by actor", by_actor, base, np.arange(len(count)))
+    for by_actor, told in ((False, "by query"), (True, "by actor")):
+        tuned_recall = _means(tuned.recall, tuned.actors, by_actor)
+        base = max(tuned_recall, key=tuned_recall.__getitem__)
+        print(f"  the best baseline on the tuning part {told}: {base}", file=sys.stderr, flush=True)
+        shown = [base, "recency", *(n for n in tested.recall if n not in tuned.recall)]
+        for kind in ("author", "topic"):
+            mine = [name for name in tuned_recall if name.startswith(kind)]
+            shown.append(max(mine, key=tuned_recall.__getitem__))
+        shown = list(dict.fromkeys(shown))
+        for subject, values in (("recall@20", tested.recall), ("MRR", tested.first)):
+            judged, cluster = _judged(values, tested.actors, by_actor)
+            name = f"uboot {subject} {told}"
+            yield from against(name, {n: judged[n] for n in shown}, base, cluster)
+            test_means = {n: float(judged[n].mean()) for n in tuned.recall}
+            best = max(test_means, key=test_means.__getitem__)
+            if best != base:
+                yield from _beside(name, judged, [n for n in shown if n not in tuned.recall], best, cluster)
+
+
+def _beside(
+    subject: str, values: dict[str, F64], models: list[str], best: str, cluster: NDArray[np.int64]
+) -> Iterator[Figure]:
+    """The models beside the baseline that turned out best on the test: nobody could have chosen it before."""
+    some = {name: values[name] for name in (best, *models)}
+    for figure in against(f"{subject}, best in hindsight", some, best, cluster):
+        if figure.unit == "paired" or figure.subject == best:
+            yield figure
+
+
+def _judged(
+    values: Mapping[str, list[float]], actors: NDArray[np.int64], by_actor: bool
+) -> tuple[dict[str, F64], NDArray[np.int64]]:
+    """Per contender float64 of its queries, or of actors' means; and the clusters of the bootstrap."""
+    by_query = {name: np.array(value) for name, value in values.items()}
+    if not by_actor:
+        return by_query, actors
+    count = np.bincount(actors)
+    return {n: np.bincount(actors, v) / count for n, v in by_query.items()}, np.arange(len(count))
+
+
+def _means(values: Mapping[str, list[float]], actors: NDArray[np.int64], by_actor: bool) -> dict[str, float]:
+    return {name: float(value.mean()) for name, value in _judged(values, actors, by_actor)[0].items()}
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import openbandit, quality, ranklens, trainedloop, uboot
+from benchmarks.uboot_baselines import Judged
 from models.columns import ActivityColumns
 from models.policy import Policy, parse_policy
 from streams.policy_file import read_policy
@@ -92,6 +93,25 @@ def test_models_here_do_not_see_whether_a_commit_is_over() -> None:
     names = [name for name, seen in zip(quality.FEATURE_NAMES, mask, strict=True) if seen]
     assert "author_long_pos" in names
     assert not {"popularity_24h", "trend", "weak_rate_7d", "engaged_ago", "strong_rate_z"} & set(names)
+
+
+def test_each_average_has_its_own_best_baseline_and_one_in_hindsight() -> None:
+    def judged(wide: list[float], narrow: list[float], model: list[float] | None) -> Judged:
+        found = Judged(actor=[b"a", b"a", b"a", b"b"], covered=[1.0] * 4, pool=[9] * 4)
+        columns = {"author 7 d": wide, "topic 7 d": narrow, "recency": [0.0] * 4}
+        for name, values in (columns | ({} if model is None else {"linear": model})).items():
+            found.recall[name] = found.first[name] = values
+        return found
+
+    tuned = judged([1.0, 1.0, 1.0, 0.0], [0.6, 0.6, 0.6, 1.0], None)
+    tested = judged([0.6, 0.6, 0.6, 0.6], [1.0, 1.0, 1.0, 0.0], [0.9, 0.9, 0.9, 0.9])
+    found = {(f.name, f.subject): f for f in uboot._figures(tuned, tested)}
+    by_query, by_actor = "uboot recall@20 by query", "uboot recall@20 by actor"
+    assert found[by_query, "linear over author 7 d"].value == pytest.approx(0.3), "mean 0.75 beats 0.7"
+    assert found[by_actor, "linear over topic 7 d"].value == pytest.approx(0.4), "(0.6 + 1) / 2 beats 0.5"
+    hindsight = f"{by_query}, best in hindsight"
+    assert found[hindsight, "linear over topic 7 d"].value == pytest.approx(0.15)
+    assert (f"{by_actor}, best in hindsight", "linear over author 7 d") in found
 
 
 def test_the_loop_closes(tmp_path: Path) -> None:
