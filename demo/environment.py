@@ -14,6 +14,18 @@ API_PORT_WISHED = 8080
 VISITORS_OWN = frozenset({"FEEDRANK_POLICY", "FEEDRANK_LOG_LEVEL", "API_HOST", "API_PORT"})
 """Settings that a visitor may give: another policy, more logs, another address of the page."""
 
+OTHERS = (
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "FEEDRANK_EMBEDDED",
+    "REDIS_URL",
+    "FEEDRANK_NAMESPACE",
+    "FEEDRANK_POLICY",
+    "TICK_S",
+    "API_HOST",
+    "API_PORT",
+)
+"""What another command needs to work on a running demo: nothing that says where this worker's state lies."""
+
 FEEDRANK = (sys.executable, "-m", "feedrank.cli")
 SIMULATOR = (sys.executable, "-m", "demo.simulator")
 
@@ -37,8 +49,15 @@ def settings_of(kafka: str, redis: str, data: Path) -> dict[str, str]:
         "GROUP_INSTANCE_ID": "demo",
     }
     found |= {name: os.environ[name] for name in VISITORS_OWN if os.environ.get(name)}
+    if "FEEDRANK_POLICY" in found:
+        found["FEEDRANK_POLICY"] = str(Path(found["FEEDRANK_POLICY"]).absolute())
     found.setdefault("API_PORT", str(free_port(API_PORT_WISHED)))
     return found
+
+
+def settings_file(settings: Mapping[str, str]) -> str:
+    """Text of a file for FEEDRANK_SETTINGS_FILE, with which other commands find the demo."""
+    return "".join(f"{name}={settings[name]}\n" for name in OTHERS if name in settings)
 
 
 def environment_with(settings: Mapping[str, str]) -> dict[str, str]:

@@ -78,6 +78,7 @@ class Demo:
         took_s = time.monotonic() - begun_s
         print(f"ready after {took_s:.1f} s with {self.site.tail.read:,} activities of the past", flush=True)
         print(f"your page: {self.site.page_url}", flush=True)
+        print(f"other commands find all this with FEEDRANK_SETTINGS_FILE={self.site.told}", flush=True)
 
     def _await(
         self,

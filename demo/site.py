@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from demo.embedded import start_kafka, start_redis
-from demo.environment import FEEDRANK, environment_with, settings_of
+from demo.environment import FEEDRANK, environment_with, settings_file, settings_of
 from demo.outbox import Recording
 from demo.people import People
 from demo.processes import Child, Children, start
@@ -24,6 +24,7 @@ from streams.topics_admin import TopicsAdmin
 
 Own = TypeVar("Own", TopicLog, ActivityTail, FeedReader, Recording)
 RECORDING = "activities.jsonl"
+SETTINGS = "settings.env"
 
 
 @dataclass(slots=True)
@@ -57,6 +58,11 @@ class Site:
         return self.directory / RECORDING
 
     @property
+    def told(self) -> Path:
+        """Where other commands read how to reach this run, as long as it lasts."""
+        return self.root / SETTINGS
+
+    @property
     def worker_url(self) -> str:
         return f"http://{self.settings.worker.host}:{self.settings.worker.port}"
 
@@ -74,6 +80,7 @@ class Site:
         self._environment = environment_with(given)
         self.settings = Settings.load(given)
         TopicsAdmin(self.settings.kafka, self.settings.names).create()
+        self.told.write_text(settings_file(given), encoding="utf-8")
 
     def start_processes(self, task: Task) -> None:
         """The simulated people, the worker and the API; all begin at once."""
@@ -114,6 +121,7 @@ class Site:
     def _clear(self, keep_logs: bool) -> None:
         if self.recorded.exists():
             self.recorded.replace(self.root / RECORDING)
+        self.told.unlink(missing_ok=True)
         shutil.rmtree(self.directory / "data", ignore_errors=True)
         if not keep_logs:
             shutil.rmtree(self.directory, ignore_errors=True)

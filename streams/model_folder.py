@@ -186,7 +186,7 @@ def _booster(path: Path) -> tuple[Predict, Predict]:
         import lightgbm
     except ImportError as error:
         raise OperatorError(
-            f"{path} is a LightGBM model, and lightgbm is not installed; pip install 'feedrank[train]'"
+            f"{path} is a LightGBM model and lightgbm is missing; in the checkout: pip install -e '.[train]'"
         ) from error
     try:
         booster = lightgbm.Booster(model_file=str(path))

@@ -46,7 +46,7 @@ def _scipy() -> Any:
         import scipy.sparse
         import scipy.sparse.linalg
     except ImportError as error:
-        raise OperatorError("embeddings need scipy; install it: pip install 'feedrank[train]'") from error
+        raise OperatorError("embeddings need scipy; in the checkout: pip install -e '.[train]'") from error
     return scipy.sparse
 
 

@@ -38,7 +38,7 @@ def _lightgbm() -> Any:
     try:
         import lightgbm
     except ImportError as error:
-        raise OperatorError("trees need lightgbm; install it: pip install 'feedrank[train]'") from error
+        raise OperatorError("trees need lightgbm; in the checkout: pip install -e '.[train]'") from error
     return lightgbm
 
 

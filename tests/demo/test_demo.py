@@ -27,6 +27,11 @@ LEDGER = re.compile(
 )
 
 
+def clean() -> dict[str, str]:
+    """The environment without settings."""
+    return {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "REDIS_", "FEEDRANK_"))}
+
+
 @dataclass
 class Run:
     """One demo in a directory of its own. `mark` is in the environment of all that it starts."""
@@ -50,6 +55,17 @@ class Run:
         assert self.process.stdout is not None
         self.lines += [line.rstrip() for line in self.process.stdout]
         return self.process.wait(GUARD_S)
+
+    def command(self, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Another command in the demo's directory, with these settings only."""
+        return subprocess.run(
+            [sys.executable, "-m", "feedrank.cli", *words],
+            cwd=self.directory,
+            env={**clean(), **settings},
+            capture_output=True,
+            text=True,
+            timeout=GUARD_S,
+        )
 
     @property
     def said(self) -> str:
@@ -78,11 +94,10 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 
     def begin(**settings: str) -> Run:
         mark = uuid.uuid4().hex
-        clean = {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "REDIS_", "FEEDRANK_"))}
         process = subprocess.Popen(
             [sys.executable, "-m", "feedrank.cli", "demo"],
             cwd=tmp_path,
-            env={**clean, **settings, "DEMO_TEST_MARK": mark, "API_PORT": ""},
+            env={**clean(), **settings, "DEMO_TEST_MARK": mark, "API_PORT": ""},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,17 +121,9 @@ def assert_replays(run: Run) -> None:
     command = re.search(r"TICK_S=1 feedrank (replay .*) && feedrank digest again", run.said)
     assert expected, run.said
     assert command, run.said
-    clean = {n: v for n, v in os.environ.items() if not n.startswith(("KAFKA_", "REDIS_", "FEEDRANK_"))}
     said = ""
     for words in (command[1].split(), ["digest", "again"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "feedrank.cli", *words],
-            cwd=run.directory,
-            env={**clean, "TICK_S": "1"},
-            capture_output=True,
-            text=True,
-            timeout=GUARD_S,
-        )
+        done = run.command(*words, TICK_S="1")
         assert done.returncode == 0, done.stdout + done.stderr
         said += done.stdout
     assert f"digest {expected[1]}" in said, said
@@ -150,9 +157,14 @@ class TestDemo:
         assert [p.name for p in (run.directory / "run/demo").iterdir()] == ["activities.jsonl"]
         assert_replays(run)
 
-    def test_sigterm_ends_it_early_with_a_ledger(self, demo: Demo) -> None:
+    def test_other_commands_find_it_and_sigterm_ends_it_early_with_a_ledger(self, demo: Demo) -> None:
         run = demo(DURATION_S="0", KILL_AFTER_S="0")
         run.read_until("people come and go")
+        told = re.search(r"FEEDRANK_SETTINGS_FILE=(\S+)", run.said)
+        assert told, run.said
+        other = run.command("topics", "check", FEEDRANK_SETTINGS_FILE=told[1])
+        assert other.returncode == 0, other.stderr
+        assert "demo" in other.stdout
         run.process.send_signal(signal.SIGTERM)
         started_s = time.monotonic()
         assert run.end() == ExitCode.OK, run.said

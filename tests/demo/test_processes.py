@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from demo.embedded import free_port, start_kafka, start_redis
-from demo.environment import environment_with, settings_of
+from demo.environment import environment_with, settings_file, settings_of
 from demo.ledger import Account
 from demo.outbox import KafkaOutbox, Recording
 from demo.processes import Child, Children, start
@@ -159,6 +159,18 @@ def test_children_get_none_of_the_visitors_settings_but_the_few_that_are_theirs(
     assert found["FEEDRANK_NAMESPACE"] == "demo"
     assert "FEEDRANK_NO_SUCH" not in found
     assert (found["FEEDRANK_LOG_LEVEL"], found["PATH_OF_ANOTHER"]) == ("debug", "kept")
+
+
+def test_other_commands_are_told_what_they_need_and_nothing_of_the_workers_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEEDRANK_POLICY", "mine.toml")
+    told = settings_file(settings_of("127.0.0.1:1", "redis://127.0.0.1:2/0", tmp_path))
+    assert "KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:1\n" in told
+    assert f"FEEDRANK_POLICY={tmp_path}/mine.toml\n" in told
+    assert "FEEDRANK_DATA_DIR" not in told
+    assert "GROUP_INSTANCE_ID" not in told
 
 
 def test_a_wished_port_is_given_when_it_is_free() -> None:
