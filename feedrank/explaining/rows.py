@@ -83,5 +83,10 @@ def rebuilt(origin: Origin, feed: StoredFeed, past: Past, policy: Policy, scorer
     for one in rebuild(past, history, policy, [slate], counts):
         batch = history.batch([one.slate.user])
         return why(batch, history.index, policy, scorer, origin.surface, feed)
-    reasons = "; ".join(f"{count} {name}" for name, count in counts.items()) or "the topics lack its user"
-    raise OperatorError(f"the feed cannot be rebuilt: {reasons}", ExitCode.BAD_INPUT)
+    if counts:
+        reason = "its worker lagged, and knew less of the user than of the items"
+        advice = "when `feedrank topics check` shows no lag, let the user visit, and explain the new feed"
+    else:
+        reason = "the topics no longer hold what it was made of"
+        advice = "keep activities and items for as long as feeds are to be explained"
+    raise OperatorError(f"{feed.user}'s feed cannot be ranked again: {reason}; {advice}", ExitCode.BAD_INPUT)

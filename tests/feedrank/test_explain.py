@@ -9,9 +9,18 @@ from pathlib import Path
 import pytest
 
 from feedrank import cli
-from streams.errors import ExitCode
+from feedrank.dataset.events import past_of
+from feedrank.diffing.known import Origin
+from feedrank.explaining.rows import rebuilt
+from feedrank.load import jsonl
+from models.score import RateLift
+from streams.errors import ExitCode, OperatorError
+from streams.feed_heads import StoredFeed
+from streams.policy_file import read_policy
+from streams.settings import Settings
 from tests.feedrank.people_file import write_people, write_policy
 from tests.feedrank.test_train import data_set
+from wire.version import Version
 
 USER = "u07"
 
@@ -95,3 +104,16 @@ def test_what_cannot_be_explained_is_said(data: Path, capsys: pytest.CaptureFixt
     assert code == ExitCode.BAD_INPUT
     assert "name its file with --policy" in err
     assert cli.run(["explain", USER, "--namespace", "not a name"]) != ExitCode.OK
+
+
+def test_a_feed_of_a_worker_that_lagged_says_so_and_what_to_do(data: Path) -> None:
+    policy = read_policy()
+    past = past_of(jsonl.events(data / "people.jsonl"), policy.verbs)
+    last_ms = int(past.partitions[0].event_ms.max())
+    settings = Settings.load({})
+    tick_s = settings.ranking.tick_s
+    version = Version(1, 1, last_ms // (tick_s * 1_000) + 1, last_ms + 2 * tick_s * 1_000)
+    feed = StoredFeed(USER, str(version), version.as_of_ms, policy.version, "m", (), (), (), ())
+    origin = Origin(settings, settings.names, "for_you", None, rebuild=False)
+    with pytest.raises(OperatorError, match=r"its worker lagged.* `feedrank topics check` shows no lag"):
+        rebuilt(origin, feed, past, policy, RateLift(policy))
