@@ -31,7 +31,7 @@ from models.verbs import Role, Verb, VerbTable
 AS_OF_MS = 1_700_000_000_000
 TOPICS = 200
 FOLLOWS = 200
-SLICE_USERS = 16
+SLICE_USERS = 64
 VERBS = VerbTable([Verb("like", Role.STRONG), Verb("click", Role.WEAK)])
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.models [--items 50000] [--users 256]
 
 The world of `benchmarks.rank`: users with 200 follows, 24 authors and 16 topics, 400 candidates each, all
-features, slices of 16; whole ranking from stored rows to feeds, reasons included. Models are trained here,
+features, slices of 64; whole ranking from stored rows to feeds, reasons included. Models are trained here,
 on made-up labels over these features: what they cost depends on how many trees there are, not on what they
 learned. Contenders take turns slice by slice, so that what else the machine does hits all alike.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.figure import Figure
 from benchmarks.measure import on_one_thread
-from benchmarks.rank import SLICE_USERS, Bench, timed
+from benchmarks.rank import Bench, timed
 from feedrank.dataset.table import DataSet
 from feedrank.training.fit import Spec, train
 from models.features import FEATURE_NAMES, compute
@@ -68,7 +68,7 @@ def _data(bench: Bench, folder: Path) -> DataSet:
     for number, (scene, found) in enumerate(zip(bench.scenes(candidates), candidates, strict=True)):
         real = found.item >= 0
         planes.append(compute(scene)[:, real].astype(np.int32))
-        slates.append(np.nonzero(real)[0] + number * SLICE_USERS)
+        slates.append(np.nonzero(real)[0] + number * bench.slice_users)
     features, slate = np.concatenate(planes, axis=1), np.concatenate(slates)
     some = np.sort(rng.permutation(len(slate))[:30_000])
     features, slate = features[:, some], slate[some]
@@ -105,7 +105,7 @@ def figures(bench: Bench) -> Iterator[Figure]:
                     bench.ranker = ranker
                     cpu[name][round_, number] = timed(lambda at=number: bench.rank_slice(at))  # type: ignore[misc]
     default = cpu["default"].min(axis=0).sum()
-    note = f"400 candidates x {len(FEATURE_NAMES)} features, slices of {SLICE_USERS}"
+    note = f"400 candidates x {len(FEATURE_NAMES)} features, slices of {bench.slice_users}"
     for name, seconds in cpu.items():
         feeds_per_s = float(bench.feeds / seconds.min(axis=0).sum())
         ratio = seconds.min(axis=0).sum() / default

@@ -3,7 +3,7 @@
     python -m benchmarks.rank [--items 50000] [--users 256] [--profile tottime]
 
 Users with 200 follows, 24 authors and 16 topics, a full ring, 100 seen items; 400 candidates each, all
-features, slices of 16. The peer computes the same for the same candidates, one user at a time.
+features, slices of 64. The peer computes the same for the same candidates, one user at a time.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from benchmarks.figure import Figure
 from benchmarks.measure import on_one_thread
 from benchmarks.rank_pandas import PandasRanker, slots_of
 from models.candidates import Candidates, Query, draw_seeds, gather
+from models.candidates.query import USERS_MAX
 from models.context import UserBatch
 from models.features import FEATURE_NAMES, ItemMemo, Scene, SceneFeatures, compute
 from models.item_index import ItemIndex
@@ -32,7 +33,6 @@ from models.sample_world import SampleWorld, sample_world
 from models.verbs import VerbTable
 
 ROOT = Path(__file__).resolve().parent.parent
-SLICE_USERS = 16
 AUTHORS, FOLLOWS = 2_000, 200
 ROUNDS = 7
 PEER_USERS = 24
@@ -50,7 +50,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 class Bench:
-    """A made-up world, its users in slices of 16, their candidates."""
+    """A made-up world, its users in slices of 64, their candidates."""
 
     def __init__(self, items: int, users: int) -> None:
         text = (ROOT / "models" / "default_policy.toml").read_text(encoding="utf-8")
@@ -59,11 +59,10 @@ class Bench:
         self.ranker = Ranker(self.policy, self.world.index, 7)
         active = users - users // 8  # the last eighth of a sample world is new
         everyone = self.world.users
-        self.slices = [
-            everyone.part(s, s + SLICE_USERS) for s in range(0, active - SLICE_USERS + 1, SLICE_USERS)
-        ]
-        self.versions = [f"v{i}" for i in range(SLICE_USERS)]
-        self.feeds = len(self.slices) * SLICE_USERS
+        size = self.slice_users = min(USERS_MAX, active)
+        self.slices = [everyone.part(s, s + size) for s in range(0, active - size + 1, size)]
+        self.versions = [f"v{i}" for i in range(size)]
+        self.feeds = len(self.slices) * size
 
     def query(self, users: UserBatch) -> Query:
         seeds = draw_seeds(7, users.fp, self.versions)
@@ -120,7 +119,7 @@ def figures(bench: Bench) -> list[Figure]:
     featuring, anew = bench.least(features), bench.least(features_anew)
     peer = peer_seconds(bench, candidates)
     width = float(np.mean([(c.item >= 0).sum(axis=1).mean() for c in candidates]))
-    note = f"{width:.0f} candidates x {len(FEATURE_NAMES)} features, slices of {SLICE_USERS}"
+    note = f"{width:.0f} candidates x {len(FEATURE_NAMES)} features, slices of {bench.slice_users}"
     return [
         Figure("rank", "feedrank", 1 / whole, "feeds/s of CPU", "pandas, one user at a time", 1 / peer,
                goal=GOAL_FEEDS_PER_S, note=note),
@@ -145,7 +144,10 @@ def peer_seconds(bench: Bench, candidates: list[Candidates]) -> float:
             off = np.abs(theirs[name].to_numpy() - plane[user, : len(slots)] / 4_096).max()
             if off > (RANK_CLOSE if name == "similarity_rank" else CLOSE):
                 raise SystemExit(f"the peer's {name} is off by {off:.3f}: the two do not compute the same")
-    seconds = timed(lambda: [peer.rank(u, slots_of(candidates[u // 16], u % 16)) for u in range(PEER_USERS)])
+    size = bench.slice_users
+    seconds = timed(
+        lambda: [peer.rank(u, slots_of(candidates[u // size], u % size)) for u in range(PEER_USERS)]
+    )
     return seconds / PEER_USERS
 
 

@@ -1,4 +1,4 @@
-"""Whom a slice is ranked for (7 to 10): 1 to 16 users with their rows, graphs and seen entries."""
+"""Whom a slice is ranked for (7 to 10): 1 to 64 users with their rows, graphs and seen entries."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Ranked(NamedTuple):
 
 
 class Ranker:
-    """Ranks 1 to 16 users at a time. `seed`: the namespace's; `scorer`: None = the policy's default model."""
+    """Ranks 1 to USERS_MAX users at once. `seed`: the namespace's; `scorer`: None = the default model."""
 
     def __init__(self, policy: Policy, index: ItemIndex, seed: int, scorer: Scorer | None = None) -> None:
         self.policy, self.index, self.seed = policy, index, seed
@@ -75,7 +75,7 @@ class Ranker:
     ) -> list[RankedFeed]:
         """One feed per user, in their order; `versions`: one per user.
 
-        Raises ValueError for another surface, another number of versions, or no or over 16 users.
+        Raises ValueError for another surface, another number of versions, or no or over USERS_MAX users.
         """
         if surface not in self.policy.surfaces:
             raise ValueError(f"there is no surface {surface!r}; use one of {', '.join(self.policy.surfaces)}")

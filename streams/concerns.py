@@ -172,7 +172,7 @@ class WorkerSettings(Concern):
         "FEEDRANK_CLOCK", "wall", "as_of once caught up: wall clock, or stream time (old data, replays)"
     )
     ingest_records_max: int = _env(
-        "INGEST_RECORDS_MAX", 2_000, "records applied to rows in one hold of the loop", ge=1, le=100_000
+        "INGEST_RECORDS_MAX", 2_000, "most records applied in one hold of the loop", ge=1, le=100_000
     )
     replay_records_max: int = _env(
         "REPLAY_RECORDS_MAX",
@@ -185,7 +185,11 @@ class WorkerSettings(Concern):
         "ARENA_ROWS_MAX", 200_000, "user rows in memory per partition; more live in RocksDB", ge=1_000
     )
     loop_hold_ms_max: int = _env(
-        "LOOP_HOLD_MS_MAX", 10, "a longer hold of the event loop is counted and logged", ge=1, le=10_000
+        "LOOP_HOLD_MS_MAX",
+        10,
+        "slices shrink to hold the event loop for less; more is counted, logged",
+        ge=1,
+        le=10_000,
     )
     stall_s: int = _env(
         "STALL_S", 60, "nothing moves for this long while lag grows: the watchdog ends the worker", ge=5
@@ -224,7 +228,7 @@ class CheckpointSettings(Concern):
 class RankingSettings(Concern):
     """How much is ranked, and when item statistics move on."""
 
-    users_max: int = _env("RANK_USERS_MAX", 16, "users ranked in one hold of the loop", ge=1, le=16)
+    users_max: int = _env("RANK_USERS_MAX", 64, "users ranked at once, in one turn", ge=1, le=64)
     budget_per_s: int = _env("RANK_BUDGET_PER_S", 2_000, "feeds ranked per second and worker", ge=1)
     tick_s: int = _env(
         "TICK_S", 10, "stream time between two publications of item statistics", ge=1, le=3_600

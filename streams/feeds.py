@@ -32,7 +32,7 @@ __all__ = ["FeedToWrite", "FeedWriter", "Outcome", "RedisUnavailableError"]
 
 SLICE_FEEDS_MAX = 32
 PIPELINES_MAX = 4
-VERSIONS_SLICE_MAX = 1_000
+VERSIONS_SLICE_MAX = 256
 CHANGES_KEPT_MAX = 10_000
 PRESENCE_CHECK_S = 1.0
 CLUSTER_MARKERS = 64
@@ -117,7 +117,11 @@ class FeedWriter:
         outcomes: list[Outcome] = []
         for start in range(0, len(parts), PIPELINES_MAX):
             together = parts[start : start + PIPELINES_MAX]
-            answered = await self._run_all([self._fences(part) for part in together])
+            fences = []
+            for part in together:
+                fences.append(self._fences(part))
+                await asyncio.sleep(0)
+            answered = await self._run_all(fences)
             for part, replies in zip(together, map(iter, answered), strict=True):
                 outcomes += [_outcome(next(replies)) if self._has_slot(f) else _slotless() for f in part]
         await self._announced()

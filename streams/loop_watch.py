@@ -76,7 +76,7 @@ class LoopWatch:
         now = time.monotonic()
         if now - self._warned_at >= WARN_EVERY_S:
             log.warning(
-                "the event loop was held; smaller slices keep it free (INGEST_RECORDS_MAX, RANK_USERS_MAX)",
+                "the event loop was held; smaller slices keep it free (INGEST_RECORDS_MAX)",
                 held_ms=round(spent_s * 1_000, 1),
                 by=f"{title} {by}".strip(),
                 holds=self._unwarned,

@@ -47,8 +47,8 @@ class Job(Generic[S]):
     then gets its rows by `restore`. `apply(shard, batch)` may await, and an error that it raises ends the
     worker. `opened` is awaited when a shard has its rows, before its first batch; `closed` is called when it
     is no longer ours (the same shard may be `opened` again, if nobody else had it meanwhile). `records_now`
-    says how many records a batch may have at this moment, given the most it may ever have; a shard that is
-    far behind takes the most, as nobody gets a fresh feed of it. `behind`: whether what feeds this job is
+    says how many records a batch may have at this moment, given whether the shard is far behind, when nobody
+    gets a fresh feed of it; none: always the site's most. `behind`: whether what feeds this job is
     behind, so that its checkpoints may take their time too.
     """
 
@@ -59,7 +59,7 @@ class Job(Generic[S]):
     apply: Callable[[Shard[S], RecordBatch], Awaitable[None]]
     opened: Callable[[Shard[S]], Awaitable[None]] | None = None
     closed: Callable[[Shard[S]], None] | None = None
-    records_now: Callable[[int], int] = lambda records_max: records_max
+    records_now: Callable[[bool], int] | None = None
     behind: Callable[[], bool] = lambda: False
 
 
@@ -156,7 +156,8 @@ class Shards(Generic[S]):
         )
 
         def records_max() -> int:
-            return site.records_max if shard.lag > BEHIND_RECORDS else job.records_now(site.records_max)
+            most, now = site.records_max, job.records_now
+            return most if now is None else min(most, now(shard.lag > BEHIND_RECORDS))
 
         shard = Shard(names, state, store, checkpoints, self._reader, job.apply, records_max, site.observer)
         checkpoints.behind = lambda: shard.lag > BEHIND_RECORDS or job.behind()

@@ -26,7 +26,7 @@ from wire.partitioner import partition_of
 
 TICK_MS = 10_000
 ROWS_MAX = 100_000
-USERS_MAX = 16
+USERS_MAX = 64
 
 
 class FastPath:
@@ -104,7 +104,8 @@ class FastPath:
             self._checkpoint(shard, end_ms)
         markers = set()
         for owner in self.items:
-            owner.close_tick(0)
+            while owner.close_tick(0) is None:
+                pass
             for message in _committed(owner, self.item_changelog).messages:
                 if message.key == MARKER_KEY:
                     markers.add(message.value)

@@ -23,12 +23,14 @@ from streams.dead_letters import DeadLetter
 from streams.errors import ExitCode, OperatorError
 from streams.log import logger
 from streams.registry import Registry, once_told
+from streams.turns import Turns
 from topologies.bad_items import BadItems
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
 from topologies.ticks import NEVER
 
 U64 = NDArray[np.uint64]
+TURN = "items"
 
 log = logger(__name__)
 
@@ -51,6 +53,7 @@ class Catalogue:
     as_of_ms: int = 0
     positions: list[int] = field(default_factory=list)
     bad_items: BadItems = field(default_factory=BadItems)
+    turns: Turns = field(default_factory=Turns)
     items_next: dict[int, int] = field(default_factory=dict)
     _markers: list[int] = field(default_factory=list)
     _as_of_ms: dict[int, int] = field(default_factory=dict)
@@ -66,6 +69,7 @@ class Catalogue:
         """One fetch of the items topic."""
         if len(batch):
             changes, bad = await self._decoded(batch)
+            await self.turns.take(TURN)
             if changes.upserts:
                 self.index.upsert(changes.upserts)
             if len(changes.removed):
@@ -83,8 +87,9 @@ class Catalogue:
         place = (batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
         return await once_told(self.registry, lambda: self.decoder.decode(*place, batch.keys, batch.values))
 
-    def features_came(self, batch: RecordBatch) -> None:
+    async def features_came(self, batch: RecordBatch) -> None:
         """One fetch of item-features: derived records, tombstones and markers of ticks."""
+        await self.turns.take(TURN)
         last = {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key is not None}
         marker = last.pop(MARKER_KEY, None)
         self._check(batch, last)
@@ -133,8 +138,9 @@ class Catalogue:
             if tick < self.tick:
                 return
             positions = [min(of_one) for of_one in zip(*self._contained.values(), strict=True)]
+            await self.turns.take(TURN)
             for _ in self.index.refreshing(tick, as_of_ms):
-                await asyncio.sleep(0)
+                await self.turns.take(TURN)
             self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
         self._as_of_ms = {t: at for t, at in self._as_of_ms.items() if t > tick}
         self._refreshed.set()

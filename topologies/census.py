@@ -13,7 +13,7 @@ from streams.durable import Row
 from streams.store import ShardStore
 from topologies.user_shard import UserShard
 
-CHUNK_USERS = 1_000
+CHUNK_USERS = 256
 
 
 @dataclass(frozen=True, slots=True)

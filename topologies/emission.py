@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,6 @@ from topologies.user_shard import Signals, UserShard
 U64 = NDArray[np.uint64]
 BUDGET_POLL_S = 0.002
 PARTITION_BYTES = 2
-HOLD_SHARE = 0.8
-"""Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
-USERS_MIN = 4
 SETTLE = "settle"
 UPKEEP_PAUSE_S = 0.1
 """While ingest is behind, between two slices of users who did nothing: it has the loop otherwise."""
@@ -76,35 +74,9 @@ def slices(parts: Parts, users_max: int) -> Iterator[Parts]:
 
 
 @dataclass(slots=True)
-class SliceSize:
-    """How many users are ranked in one round of the loop: `users_max`, or fewer where that holds it too long.
-
-    Which users share a slice never shows in a feed. It shrinks by a fifth and grows by one; below
-    USERS_MIN most of the time is what every slice costs.
-
-    >>> size = SliceSize(users_max=16, hold_ms_max=10)
-    >>> size.took(16, 0.032); size.users
-    12
-    """
-
-    users_max: int
-    hold_ms_max: int
-    users: int = 0
-
-    def __post_init__(self) -> None:
-        self.users = self.users_max
-
-    def took(self, users: int, seconds: float) -> None:
-        """One surface of a slice of so many users."""
-        if seconds > self.hold_ms_max / 1_000 * HOLD_SHARE:
-            self.users = max(min(USERS_MIN, self.users_max), self.users * 4 // 5)
-        elif users >= self.users:
-            self.users = min(self.users_max, self.users + 1)
-
-
-@dataclass(slots=True)
 class Emission:
-    """The due queue and the loop that empties it. `active_ms`: who did nothing for longer gets no feed.
+    """The due queue and the loop that empties it. `users_max` are ranked in one turn. `active_ms`: who did
+    nothing for longer gets no feed.
 
     `dropped`: partitions whose due users were not ranked because the shard was not at work; it may come back.
     """
@@ -116,7 +88,7 @@ class Emission:
     clock: StreamClock
     metrics: Metrics
     due: DueQueue[bytes]
-    size: SliceSize
+    users_max: int
     active_ms: int
     turns: Turns = field(default_factory=Turns)
     dropped: set[int] = field(default_factory=set)
@@ -178,16 +150,14 @@ class Emission:
 
     async def _rank_due(self, own: bool) -> None:
         """Users who did something, or those who wait for nothing: these when nobody else needs the loop."""
-        by, behind = "rank" if own else UPKEEP, False
+        by = "rank" if own else UPKEEP
         while True:
             if not self.due.holds(own):
-                behind = False
                 self._came.clear()
                 await self._came.wait()
                 continue
             await self.turns.take(by)
-            popped = self.due.pop(self.size.users_max if behind else self.size.users, self._now_ms(), own)
-            behind = own and self.due.holds(own)
+            popped = self.due.pop(self.users_max, self._now_ms(), own)
             self.metrics.due_users.set(len(self.due))
             acts = (self._record_ms.pop(due.user, None) for due in popped)
             record_ms = [at_ms for at_ms in acts if at_ms is not None]
@@ -223,14 +193,15 @@ class Emission:
         Nothing happens for a shard that was given up meanwhile.
         """
         ranked = []
-        for slice_ in slices(parts, self.size.users_max):
+        for slice_ in slices(parts, self.users_max):
             await self.turns.take(SETTLE)
             ranked.append(await self._rank(slice_, as_of_ms, SETTLE))
         return await self.delivery.deliver(ranked)
 
     async def _rank(self, parts: Parts, as_of_ms: int, by: str, record_ms: Sequence[int] = ()) -> RankedSlice:
-        """One slice of users, ranked on one surface in each turn. To be called in a turn of `by`."""
-        parts = await self._resident(parts)
+        """One slice of users, ranked on one surface in each turn, beside the loop. To be called in a turn of
+        `by`."""
+        parts = await self._resident(parts, by)
         batch = self.maker.batch([(shard.state, users) for shard, users in parts])
         if batch is None:
             return RankedSlice((), {})
@@ -239,19 +210,18 @@ class Emission:
             if number:
                 await self.turns.take(by)
             started = time.perf_counter()
-            made += self.maker.ranked(batch, surface, self.catalogue.tick, as_of_ms)
-            spent_s = time.perf_counter() - started
-            self.metrics.spent("rank", spent_s)
-            self.size.took(len(batch.users), spent_s)
+            tick = self.catalogue.tick
+            made += await self.turns.beside(partial(self.maker.ranked, batch, surface, tick, as_of_ms))
+            self.metrics.spent("rank", time.perf_counter() - started)
         for shard, users in parts:
             if not shard.closed:
                 shard.state.rows.was_ranked(users, as_of_ms)
         return RankedSlice(made, {u.decode(): s.partition for s, users in parts for u in users}, record_ms)
 
-    async def _resident(self, parts: Parts) -> Parts:
+    async def _resident(self, parts: Parts, by: str) -> Parts:
         """Bring users of shards that are still ours into memory; all are there at once when it returns.
 
-        Where memory is full, what pins it is committed and flushed first.
+        Where memory is full, what pins it is committed and flushed first, and another turn is taken.
         """
         while True:
             parts = self._at_work(parts)
@@ -268,6 +238,7 @@ class Emission:
             except (ShardLost, StoreClosed) as gone:
                 log.debug("not ranked: the shard was lost", partition=shard.partition, why=str(gone))
                 parts = [part for part in parts if part[0] is not shard]
+            await self.turns.take(by)
 
     @staticmethod
     def _make_resident(shard: Shard[UserShard], users: list[bytes]) -> None:

@@ -100,13 +100,13 @@ class FeedMaker:
         self._reasons.clear()
 
     def make(self, state: UserShard, users: list[bytes], tick: int, as_of_ms: int) -> list[MadeFeed]:
-        """Feeds of up to 16 users of one shard; see `make_all`."""
+        """Feeds of up to USERS_MAX users of one shard; see `make_all`."""
         return self.make_all([(state, users)], tick, as_of_ms)
 
     def make_all(
         self, parts: Sequence[tuple[UserShard, list[bytes]]], tick: int, as_of_ms: int
     ) -> list[MadeFeed]:
-        """Feeds of up to 16 users of any shards (rows in memory; others are left out) on every surface.
+        """Feeds of up to USERS_MAX users of any shards, whose rows are in memory, on every surface.
 
         One slice is ranked at once: a user alone costs five times as much as one of sixteen.
         """
@@ -118,7 +118,7 @@ class FeedMaker:
         ]
 
     def batch(self, parts: Sequence[tuple[UserShard, list[bytes]]]) -> SliceOfUsers | None:
-        """Copies of the rows of up to 16 users of any shards; None when no row is in memory."""
+        """Copies of the rows of up to USERS_MAX users of any shards; None when no row is in memory."""
         users: list[bytes] = []
         rows, seen, graph, positions = [], [], [], []
         for state, asked in parts:

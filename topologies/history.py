@@ -149,7 +149,7 @@ class History:
     # -- as it stands -------------------------------------------------------------------------------------
 
     def batch(self, users: Sequence[bytes]) -> UserBatch:
-        """1 to 16 users as they are now; one who never did anything has an empty row."""
+        """1 to USERS_MAX users as they are now; one who never did anything has an empty row."""
         self.rows.make_resident(users)
         slots, _ = self.rows.arena.lookup(users)
         seen = [self.rows.seen.entries(slot) for slot in slots.tolist()]

@@ -32,6 +32,7 @@ from streams.turns import Turns
 from topologies.clicks import ShownSources
 from topologies.clock import StreamClock
 from topologies.item_shard import ItemShard
+from topologies.slice_size import SliceSize
 from topologies.user_shard import Signals, UserShard
 
 ITEMS_WAIT_S = 10.0
@@ -42,6 +43,9 @@ BAD_RECORDS_MAX = 125
 FULL_OF_BAD = 8
 TOGETHER_RECORDS_MAX = 1_000
 """Decoded and applied in one hold of the loop; of more, each step has a turn of its own."""
+RECORDS_BESIDE_FEEDS = 1_000
+RECORDS_MAX, RECORDS_MIN, HOLD_MS_MAX = 2_000, 250, 10
+"""Slices do not shrink below RECORDS_MIN, however long they hold the loop."""
 GOOD_GROWTH = 4
 """After a part without any, the next may have so many times as many: most batches hold none."""
 
@@ -58,7 +62,8 @@ class ItemsReader(Protocol):
 
 @dataclass(slots=True)
 class UserIngest:
-    """Applies activities to user shards; `registry` is None where the schemas are bundled."""
+    """Applies activities to user shards; `registry` is None where the schemas are bundled. `size`: of the
+    slices, learns from how long they hold the loop."""
 
     decoder: Decoder
     registry: Registry | None
@@ -69,6 +74,7 @@ class UserIngest:
     health: Health
     shown: ShownSources = field(default_factory=ShownSources)
     turns: Turns = field(default_factory=Turns)
+    size: SliceSize = field(default_factory=lambda: SliceSize(RECORDS_MAX, RECORDS_MIN, HOLD_MS_MAX))
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _known_to: dict[int, int] = field(default_factory=dict)
     """By partition: the items of all activities before this offset are in the index, if there are any."""
@@ -84,8 +90,13 @@ class UserIngest:
             await self.turns.take("ingest")
             await self._apply(shard, batch)
 
+    def records_now(self, feeds_wait: bool) -> int:
+        """Large slices cost less each, small ones let those who wait for a feed have it."""
+        return min(self.size.now, RECORDS_BESIDE_FEEDS) if feeds_wait else self.size.now
+
     async def _apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
         self.metrics.batch.observe(len(batch))
+        held_from_s = time.perf_counter()
         columns, dead = await self._decoded(batch)
         state = shard.state
         for letter in dead:
@@ -96,6 +107,7 @@ class UserIngest:
             return
         if len(columns) > TOGETHER_RECORDS_MAX:
             await self.turns.take("ingest")
+            held_from_s = time.perf_counter()
         planned = await self._planned(shard, columns, batch.next_offset)
         started = time.perf_counter()
         applied, signals = state.apply(columns, planned, dead, batch.next_offset)
@@ -110,6 +122,7 @@ class UserIngest:
         add(activities, len(dead), "dead")
         self.metrics.add_each(self.metrics.clicks, self.shown.clicked(columns, applied, state.rows.arena.fp))
         self.signalled(shard, signals)
+        self.size.took(len(batch), time.perf_counter() - held_from_s)
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
         """Where records are bad, in parts with a round of the loop between them: each has to be looked at."""

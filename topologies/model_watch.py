@@ -15,8 +15,10 @@ from streams.errors import OperatorError
 from streams.log import logger
 from streams.metrics import Metrics
 from streams.model_folder import MANIFEST, read_model
+from streams.turns import Turns
 
 POLL_S = 5.0
+TURN = "model"
 LOADED, REFUSED = "loaded", "refused"
 
 log = logger(__name__)
@@ -50,6 +52,7 @@ class ModelWatch:
     root: Path
     use: Callable[[Scorer], None]
     metrics: Metrics
+    turns: Turns = field(default_factory=Turns)
     poll_s: float = POLL_S
     _stamp: tuple[bytes, ...] = field(default=())
 
@@ -83,6 +86,7 @@ class ModelWatch:
             self.metrics.add(self.metrics.models, 1, REFUSED)
             log.error("a model is refused, the one before it stays", why=error.message)
             return
+        await self.turns.take(TURN)
         self.use(scorer)
         self.metrics.add(self.metrics.models, 1, LOADED)
         log.info("ranks with another model", model=scorer.name)

@@ -22,7 +22,9 @@ from topologies.feed_making import MadeFeed
 from wire.names import Namespace
 
 LINGER_MS = 20
-BATCH_BYTES = 256 << 10
+BATCH_BYTES = 64 << 10
+RECORDS_AT_ONCE = 16
+"""Made in one hold of the loop."""
 UNSENT_MAX = 10_000
 SAID_EVERY_S = 10.0
 
@@ -58,7 +60,9 @@ class ServedLog:
         producer = self._producer
         if producer is None:
             return
-        for one, outcome in zip(made, outcomes, strict=True):
+        for number, (one, outcome) in enumerate(zip(made, outcomes, strict=True), 1):
+            if number % RECORDS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             if outcome is Outcome.WRITTEN:
                 key = one.feed.user.encode()
                 try:

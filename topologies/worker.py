@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,18 @@ from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock, now_ms
 from topologies.delivery import Delivery
-from topologies.emission import Emission, SliceSize
+from topologies.emission import Emission
 from topologies.fallbacks import Fallbacks
 from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
-from topologies.ingest import ItemIngest, UserIngest
+from topologies.ingest import RECORDS_MIN, ItemIngest, UserIngest
 from topologies.item_shard import ItemShard
 from topologies.model_watch import ModelWatch
 from topologies.observing import WorkerObserver
 from topologies.served import ServedLog
 from topologies.settlement import SettleBoard
 from topologies.settler import Settler
+from topologies.slice_size import SliceSize
 from topologies.ticks import TickGate
 from topologies.upkeep import Upkeep
 from topologies.user_rows import UserRows
@@ -58,7 +60,6 @@ from wire.names import ACTIVITIES, ITEMS
 DAY_MS = 86_400_000
 REDIS_RETRY_S = 1.0
 TICK_PACE_MS_MAX = 5_000
-RECORDS_BESIDE_FEEDS = 1_000
 
 log = logger(__name__)
 
@@ -101,6 +102,7 @@ class Worker(Service):  # type: ignore[misc]
             registry,
             partitions,
             self._items_came,
+            turns=self.turns,
         )
         self.items_tail = TailReader(
             settings.kafka, [ITEMS], self.catalogue.items_came, self.app.fail, records_max=RECORDS_PER_SLICE
@@ -111,7 +113,7 @@ class Worker(Service):  # type: ignore[misc]
         self.users = self._user_table(registry)
         self.items = self._item_table()
         self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))
-        self.models = ModelWatch(policy, settings.worker.policy_folder, self.maker.use, metrics)
+        self.models = ModelWatch(policy, settings.worker.policy_folder, self.maker.use, metrics, self.turns)
         self.models.start()
         self.writer = FeedWriter(settings.redis, names)
         self.served = ServedLog(settings.kafka, names, metrics)
@@ -144,16 +146,16 @@ class Worker(Service):  # type: ignore[misc]
 
     def _user_table(self, registry: Registry | None) -> ShardTable[UserShard]:
         settings, names, verbs = self.settings, self.settings.names, self.policy.verbs
-        tick_ms = settings.ranking.tick_s * 1_000
+        worker, tick_ms = settings.worker, settings.ranking.tick_s * 1_000
 
         def open_state(partition: int, store: ShardStore) -> UserShard:
             followers = Followers(self.policy.budgets.fanout_followers_max)
-            rows = UserRows(settings.worker.arena_rows_max, resident=True, followers=followers)
+            rows = UserRows(worker.arena_rows_max, resident=True, followers=followers)
             index = self.catalogue.index
             return UserShard(names, partition, self.partitions, verbs, index, tick_ms, rows)
 
         self.ingest = UserIngest(
-            Decoder(settings.worker.format, verbs, self.partitions, registry),
+            Decoder(worker.format, verbs, self.partitions, registry),
             registry,
             self.items_tail,
             lambda shard, signals: self.emission.signalled(shard, signals),
@@ -161,6 +163,7 @@ class Worker(Service):  # type: ignore[misc]
             self.told.metrics,
             self.told.health,
             turns=self.turns,
+            size=SliceSize(worker.ingest_records_max, RECORDS_MIN, worker.loop_hold_ms_max),
         )
         job = Job(
             "users",
@@ -169,7 +172,7 @@ class Worker(Service):  # type: ignore[misc]
             open_state,
             self.ingest.apply,
             opened=self._learn_time,
-            records_now=self._records_now,
+            records_now=lambda behind: self.ingest.records_now(bool(self.emission.due.own) and not behind),
         )
         return self.app.shards(job)
 
@@ -206,7 +209,7 @@ class Worker(Service):  # type: ignore[misc]
             self.clock,
             self.told.metrics,
             DueQueue(per_s=per_s, burst=per_s),
-            SliceSize(settings.ranking.users_max, settings.worker.loop_hold_ms_max),
+            settings.ranking.users_max,
             policy.feed.active_days * DAY_MS,
             self.turns,
         )
@@ -218,19 +221,14 @@ class Worker(Service):  # type: ignore[misc]
     @staticmethod
     async def _wake_items(shard: Any) -> None:
         """Rows that were changed or will expire must be known before the first tick of this owner."""
-        for rows in shard.store.scan(b"i"):
+        for rows in chain(shard.store.scan(b"i"), [list(shard.state.back.rows(b"i"))]):
             shard.state.wake(rows)
             await asyncio.sleep(0)
-        shard.state.wake(list(shard.state.back.rows(b"i")))
 
     def _items_came(self, fps: NDArray[np.uint64]) -> None:
         self.maker.forget(self.catalogue.index.lookup(fps).tolist())
         self.emission.items_came(fps)
         self.told.metrics.items.set(len(self.catalogue.index))
-
-    def _records_now(self, records_max: int) -> int:
-        """Large slices cost less each, small ones let those who wait for a feed have it."""
-        return min(records_max, RECORDS_BESIDE_FEEDS) if self.emission.due.own else records_max
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -245,6 +243,7 @@ class Worker(Service):  # type: ignore[misc]
             "listening", url=f"http://{self.server.host}:{self.server.port}", health="/livez /readyz /metrics"
         )
         self.loop_watch.start()
+        self.turns.open_thread()
         self.watchdog.start(asyncio.get_running_loop())
         for work in (
             self.told.progress.beat(),
@@ -295,3 +294,4 @@ class Worker(Service):  # type: ignore[misc]
         await self.writer.close()
         await self.redis.aclose()
         await self.server.stop()
+        self.turns.close_thread()

@@ -21,7 +21,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Rows = NDArray[np.void]
 
-USERS_MAX = 16
+USERS_MAX = 64
 FOLLOWEES_MAX = 1_000
 ITEMS_PER_FOLLOWEE_MAX = 20
 ITEMS_PER_FOLLOWEE_MIN = 2

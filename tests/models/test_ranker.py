@@ -231,5 +231,7 @@ def test_misuse_says_what_to_do() -> None:
         ranker.rank(users.part(0, 1), "home", [VERSION], AS_OF_MS)
     with pytest.raises(ValueError, match="give one each"):
         ranker.rank(users.part(0, 2), "for_you", [VERSION], AS_OF_MS)
-    with pytest.raises(ValueError, match="give 1 to 16"):
-        ranker.rank(users.part(0, 17), "for_you", [VERSION] * 17, AS_OF_MS)
+    rows = (np.tile(values, 3) for values in (users.fp, users.rows, users.merged))
+    many = UserBatch(users.ids * 3, *rows, users.seen * 3, users.graph * 3)
+    with pytest.raises(ValueError, match="give 1 to 64"):
+        ranker.rank(many, "for_you", [VERSION] * len(many), AS_OF_MS)

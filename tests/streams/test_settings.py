@@ -85,7 +85,7 @@ def test_variables_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPa
     [
         ("TICK_S", "soon", "valid integer"),
         ("TICK_S", "0", "greater than or equal to 1"),
-        ("RANK_USERS_MAX", "17", "less than or equal to 16"),
+        ("RANK_USERS_MAX", "65", "less than or equal to 64"),
         ("FEEDRANK_FORMAT", "xml", "'avro' or 'json'"),
         ("FEEDRANK_NAMESPACE", "Live!", "1 to 32 characters"),
         ("KAFKA_BOOTSTRAP_SERVERS", "localhost", "not host:port"),

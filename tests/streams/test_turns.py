@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 from itertools import pairwise
@@ -12,6 +13,7 @@ import pytest
 from streams.turns import LIGHT_ROUNDS, UPKEEP, Turns
 
 STEP_S = 0.002
+GUARD_S = 60.0
 
 
 def busy(seconds: float) -> None:
@@ -114,3 +116,76 @@ def test_a_turn_that_was_given_up_is_passed_over() -> None:
         return done
 
     assert asyncio.run(scene()) == ["ingest", "ingest"]
+
+
+def test_a_turn_beside_the_loop_lasts_until_it_is_done_and_the_loop_goes_on_meanwhile() -> None:
+    async def scene() -> tuple[list[str], int]:
+        turns, done, release, rounds = Turns(), list[str](), threading.Event(), 0
+        turns.open_thread()
+
+        async def long() -> None:
+            await turns.take("rank")
+            done.append(await turns.beside(lambda: "ranked" if release.wait(GUARD_S) else "given up"))
+
+        ranking = asyncio.create_task(long())
+        ingest = asyncio.create_task(work(turns, "ingest", 1, 0.0, done))
+        while rounds < 10 * LIGHT_ROUNDS:
+            await asyncio.sleep(0)
+            rounds += 1
+        assert not done
+        release.set()
+        await asyncio.gather(ranking, ingest)
+        turns.close_thread()
+        return done, rounds
+
+    assert asyncio.run(scene())[0] == ["ranked", "ingest"]
+
+
+def test_who_is_cancelled_beside_the_loop_keeps_the_turn_until_the_work_is_done() -> None:
+    async def scene() -> list[str]:
+        turns, done, begun, release = Turns(), list[str](), threading.Event(), threading.Event()
+        turns.open_thread()
+
+        def ranked() -> None:
+            begun.set()
+            assert release.wait(GUARD_S)
+            done.append("ranked")
+            raise ValueError("nobody hears it")
+
+        async def long() -> None:
+            await turns.take("rank")
+            await turns.beside(ranked)
+
+        ranking = asyncio.create_task(long())
+        while not begun.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        ranking.cancel()
+        with suppress(asyncio.CancelledError):
+            await ranking
+        ingest = asyncio.create_task(work(turns, "ingest", 1, 0.0, done))
+        for _ in range(10 * LIGHT_ROUNDS):
+            await asyncio.sleep(0)
+        assert not done
+        release.set()
+        await ingest
+        turns.close_thread()
+        return done
+
+    assert asyncio.run(scene()) == ["ranked", "ingest"]
+
+
+def test_an_error_beside_the_loop_is_the_callers_and_the_next_turn_comes() -> None:
+    async def scene() -> list[str]:
+        turns, done = Turns(), list[str]()
+        turns.open_thread()
+        await turns.take("rank")
+        with pytest.raises(ZeroDivisionError):
+            await turns.beside(lambda: 1 // 0)
+        await work(turns, "ingest", 1, 0.0, done)
+        await asyncio.sleep(0)
+        with pytest.raises(AssertionError, match="first await of a turn"):
+            await turns.beside(lambda: None)
+        turns.close_thread()
+        return done
+
+    assert asyncio.run(scene()) == ["ingest"]

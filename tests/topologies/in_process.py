@@ -29,7 +29,7 @@ from tests.topologies.outside import ITEMS, NAMES, USERS, Board, Decoder, Heads,
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.delivery import Delivery
-from topologies.emission import Emission, SliceSize
+from topologies.emission import Emission
 from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
 from topologies.ingest import ItemIngest, UserIngest
@@ -61,6 +61,7 @@ class AtOnce(Turns):
 
     async def take(self, by: str) -> None:
         await asyncio.sleep(0)
+        self._mine = True
 
 
 # -- one shard ---------------------------------------------------------------------------------------------
@@ -169,12 +170,17 @@ class LocalWorker:
         clock, metrics, health = StreamClock(None), Metrics(), Health()
         anything: Any = SimpleNamespace
         self.catalogue = Catalogue(
-            ItemIndex(10_000), anything(), None, topics.partitions, lambda fps: self._items_came(fps)
+            ItemIndex(10_000),
+            anything(),
+            None,
+            topics.partitions,
+            lambda fps: self._items_came(fps),
+            turns=AtOnce(),
         )
         self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))
         self.emission = Emission(
             _as(self.users), self.catalogue, self.maker, Delivery(_as(heads), _as(self), metrics, health),
-            clock, metrics, DueQueue(), SliceSize(sizes.ranked, 10), policy.feed.active_days * 86_400_000,
+            clock, metrics, DueQueue(), sizes.ranked, policy.feed.active_days * 86_400_000,
             AtOnce(),
         )  # fmt: skip
         self.heartbeat = Heartbeat(
@@ -254,7 +260,7 @@ class LocalWorker:
             end, offsets = start + len(new), np.arange(start, start + len(new))
             keys, values = zip(*new, strict=True)
             batch = RecordBatch("", partition, start, end, offsets, offsets, list(keys), list(values))
-            self.catalogue.features_came(batch)
+            run(self.catalogue.features_came(batch))
             self.read_features[partition] = end
 
     def refresh(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from models.items import DERIVED
 from streams.batch import RecordBatch
 from streams.codec import ItemDecoder
 from streams.errors import ExitCode, OperatorError
-from tests.topologies.in_process import run
+from streams.turns import Turns
+from tests.topologies.in_process import AtOnce, run
 from topologies import bad_items
 from topologies.catalogue import Catalogue
 from topologies.item_keys import keys_of
 from topologies.item_shard import MARKER_KEY
 from topologies.ticks import NEVER, tick_marker
 
+GUARD_S = 60.0
 NOW_MS = 1_700_000_000_000
 
 
@@ -29,7 +32,15 @@ def made(partitions: int = 2) -> tuple[Catalogue, list[int]]:
     """A catalogue, and the fps that it announced."""
     heard: list[int] = []
     decoder = ItemDecoder("json")
-    return Catalogue(ItemIndex(1_000), decoder, None, partitions, lambda f: heard.extend(f.tolist())), heard
+    index, turns = ItemIndex(1_000), AtOnce()
+    one = Catalogue(index, decoder, None, partitions, lambda f: heard.extend(f.tolist()), turns=turns)
+    return one, heard
+
+
+async def rounds() -> None:
+    """What is ready to run has run."""
+    for _ in range(200):
+        await asyncio.sleep(0)
 
 
 def batch(
@@ -102,10 +113,10 @@ def test_of_too_many_bad_items_the_newest_are_kept(
 
 def test_derived_records_come_and_go_before_and_after_their_items() -> None:
     one, _ = made()
-    one.features_came(batch([record("i1", 3, 7), record("i2", 3, 1), record("i1", 4, 9)]))
+    run(one.features_came(batch([record("i1", 3, 7), record("i2", 3, 1), record("i1", 4, 9)])))
     run(one.items_came(batch([item("i1"), item("i2")])))
     assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 1)
-    one.features_came(batch([record("i1", 3, 5), (record("i2", 0, 0)[0], None)], start=3))
+    run(one.features_came(batch([record("i1", 3, 5), (record("i2", 0, 0)[0], None)], start=3)))
     assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 0)
 
 
@@ -113,7 +124,7 @@ def test_derived_records_come_and_go_before_and_after_their_items() -> None:
 def test_a_record_that_is_no_item_statistic_says_what_to_do(bad: tuple[bytes, bytes]) -> None:
     one, _ = made()
     with pytest.raises(OperatorError, match="rebuild into a new namespace") as failed:
-        one.features_came(batch([record("i1", 1, 1), bad]))
+        run(one.features_came(batch([record("i1", 1, 1), bad])))
     assert failed.value.exit_code == ExitCode.TOPICS_WRONG
 
 
@@ -123,8 +134,8 @@ def test_the_index_is_refreshed_at_the_tick_that_all_partitions_have_reached() -
         fresh = asyncio.create_task(one.keep_fresh())
         seen = []
         for partition, tick in ((0, 5), (1, 5), (2, 4), (2, 6), (0, 9), (1, 8)):
-            one.features_came(batch([marker(tick)], partition))
-            await asyncio.sleep(0.01)
+            await one.features_came(batch([marker(tick)], partition))
+            await rounds()
             seen.append((one.tick, one.as_of_ms))
         fresh.cancel()
         return seen
@@ -144,8 +155,8 @@ def test_who_waits_for_a_tick_goes_on_at_that_tick_or_a_later_one() -> None:
 
         waiting = [asyncio.create_task(wait(tick)) for tick in (3, 1, 7)]
         for tick in (1, 4):
-            one.features_came(batch([marker(tick)]))
-            await asyncio.sleep(0.01)
+            await one.features_came(batch([marker(tick)]))
+            await rounds()
         for task in (*waiting, fresh):
             task.cancel()
         return reached
@@ -165,6 +176,33 @@ def test_a_refresh_never_goes_back_and_two_take_turns() -> None:
 def test_times_of_past_ticks_are_forgotten() -> None:
     one, _ = made(partitions=1)
     for tick in range(1, 50):
-        one.features_came(batch([marker(tick)]))
+        run(one.features_came(batch([marker(tick)])))
         run(one.refresh(tick, tick * 10))
     assert one._as_of_ms == {}
+
+
+def test_nothing_changes_in_the_index_while_feeds_are_ranked_from_it() -> None:
+    async def scene() -> list[int]:
+        turns, release, seen = Turns(), threading.Event(), list[int]()
+        turns.open_thread()
+        one = Catalogue(ItemIndex(100), ItemDecoder("json"), None, 1, lambda fps: None, turns=turns)
+
+        async def ranked() -> None:
+            await turns.take("rank")
+            await turns.beside(lambda: release.wait(GUARD_S))
+
+        ranking = asyncio.create_task(ranked())
+        await rounds()
+        changes = [
+            asyncio.create_task(one.items_came(batch([item("i1")]))),
+            asyncio.create_task(one.features_came(batch([marker(3)]))),
+            asyncio.create_task(one.refresh(3, 30)),
+        ]
+        await rounds()
+        seen += [len(one.index), one.tick]
+        release.set()
+        await asyncio.gather(ranking, *changes)
+        turns.close_thread()
+        return [*seen, len(one.index), one.tick]
+
+    assert asyncio.run(scene()) == [0, NEVER, 1, 3]

@@ -46,8 +46,8 @@ def feeds(*edits: dict[str, str]) -> list[MadeFeed]:
     state = one.users.shards[0].state
     users = sorted(state.rows.arena.ids)
     made: list[MadeFeed] = []
-    for start in range(0, len(users), 16):
-        made += maker.make_all([(state, users[start : start + 16])], 5, one.emission.clock.stream_ms)
+    for start in range(0, len(users), 64):
+        made += maker.make_all([(state, users[start : start + 64])], 5, one.emission.clock.stream_ms)
     return made
 
 

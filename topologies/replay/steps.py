@@ -253,7 +253,7 @@ class Steps:
                 values.append(marker)
                 count = len(keys)
                 offsets = np.arange(count)
-                catalogue.features_came(
+                await catalogue.features_came(
                     RecordBatch(
                         one.names.item_features, partition, 0, count, offsets, offsets, [*keys], [*values]
                     )
