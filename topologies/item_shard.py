@@ -177,7 +177,7 @@ class ItemShard:
         return self._closing is not None and not self._part_ends
 
     def close_tick(self, now_ms: int) -> int | None:
-        """Close the newest tick that may close, or go on with it: queue some of what changed. Returns the tick
+        """Close the newest tick that may close, or go on with it: queue some changes. Returns the tick
         once its marker is queued, last."""
         if self._part_ends:
             return None
