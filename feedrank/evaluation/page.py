@@ -7,13 +7,19 @@ from html import escape
 from typing import Any
 
 WIDTH, HEIGHT, MARGIN = 420, 260, 44
-COLOURS = ("#1f6f8b", "#c8553d", "#588b4a", "#7d5ba6", "#b8860b")
+COLOURS = 5
+"""So many, --c0 and so on; a model has the same one in every plot."""
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:.6rem 0 1.4rem}td,th{padding:.25rem .7rem;text-align:right;
-border-bottom:1px solid #ddd}th:first-child,td:first-child{text-align:left}
-.plots{display:flex;flex-wrap:wrap;gap:1.2rem}figure{margin:0}figcaption{font-size:.9rem;color:#555}
-svg text{font:11px system-ui,sans-serif;fill:#444}.clear{font-weight:600}.soft{color:#777}
+:root{color-scheme:light dark;--ink:#222;--soft:#686868;--line:#ddd;--ground:#fff;
+--c0:#1f6f8b;--c1:#c8553d;--c2:#588b4a;--c3:#7d5ba6;--c4:#b8860b}
+@media (prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#a0a0a0;--line:#3a3a3a;--ground:#161616;
+--c0:#5cb8d6;--c1:#ee8a74;--c2:#8cc47d;--c3:#b79be0;--c4:#dcb144}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:var(--ink);
+background:var(--ground)}table{border-collapse:collapse;margin:.6rem 0 1.4rem}
+td,th{padding:.25rem .7rem;text-align:right;border-bottom:1px solid var(--line)}
+th:first-child,td:first-child{text-align:left}
+.plots{display:flex;flex-wrap:wrap;gap:1.2rem}figure{margin:0}figcaption{font-size:.9rem;color:var(--soft)}
+svg text{font:11px system-ui,sans-serif;fill:var(--ink)}.clear{font-weight:600}.soft{color:var(--soft)}
 """
 
 
@@ -125,6 +131,10 @@ def _figure(caption: str, inside: str, height: int = HEIGHT) -> str:
     )
 
 
+def _colour(name: str, models: Sequence[Mapping[str, Any]]) -> str:
+    return f"var(--c{[model['name'] for model in models].index(name) % COLOURS})"
+
+
 def _intervals(metric: str, models: Sequence[Mapping[str, Any]]) -> str:
     """A dot with its interval for each model."""
     every = [(model["name"], model["lists"][metric]["all"]) for model in models]
@@ -141,7 +151,7 @@ def _intervals(metric: str, models: Sequence[Mapping[str, Any]]) -> str:
 
     parts = []
     for n, (name, of) in enumerate(every):
-        y, colour = 20 + 30 * n, COLOURS[n % len(COLOURS)]
+        y, colour = 20 + 30 * n, _colour(name, models)
         parts.append(
             f'<text x="4" y="{y + 4}">{escape(name[:24])}</text>'
             f'<line x1="{x(of["low"]):.1f}" x2="{x(of["high"]):.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
@@ -156,13 +166,16 @@ def _intervals(metric: str, models: Sequence[Mapping[str, Any]]) -> str:
 def _calibrations(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What was predicted against what happened, one plot a head."""
     for head in dict.fromkeys(head for model in models for head in model["calibration"]):
-        lines = [(m["name"], m["calibration"][head]) for m in models if m["calibration"].get(head)]
-        top = max((max(p, y) for _, bins in lines for p, y, _ in bins), default=0.0)
+        shown = [model for model in models if model["calibration"].get(head)]
+        lines = [(m["name"], _colour(m["name"], models), m["calibration"][head]) for m in shown]
+        top = max((max(p, y) for _, _, bins in lines for p, y, _ in bins), default=0.0)
         if top > 0:
             yield _figure(f"calibration of {head}: predicted (across), happened (up)", _curves(lines, top))
 
 
-def _curves(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], top: float) -> str:
+def _curves(lines: Sequence[tuple[str, str, Sequence[Sequence[float]]]], top: float) -> str:
+    """Lines of (name, colour, bins of predicted, happened, rows)."""
+
     def x(value: float) -> float:
         return MARGIN + value / top * (WIDTH - MARGIN - 16)
 
@@ -170,13 +183,13 @@ def _curves(lines: Sequence[tuple[str, Sequence[Sequence[float]]]], top: float) 
         return HEIGHT - MARGIN - value / top * (HEIGHT - MARGIN - 16)
 
     parts = [
-        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(top)}" stroke="#bbb" stroke-dasharray="4 3"/>',
+        f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(top)}" y2="{y(top)}" stroke="var(--soft)" '
+        'stroke-dasharray="4 3"/>',
         f'<text x="{x(0)}" y="{HEIGHT - 24}">0</text>',
         f'<text x="{x(top)}" y="{HEIGHT - 24}" text-anchor="end">{top:.3f}</text>',
         f'<text x="{MARGIN - 6}" y="{y(top) + 4}" text-anchor="end">{top:.3f}</text>',
     ]
-    for n, (name, bins) in enumerate(lines):
-        colour = COLOURS[n % len(COLOURS)]
+    for n, (name, colour, bins) in enumerate(lines):
         points = " ".join(f"{x(p):.1f},{y(h):.1f}" for p, h, _ in bins)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [f'<circle cx="{x(p):.1f}" cy="{y(h):.1f}" r="2.5" fill="{colour}"/>' for p, h, _ in bins]

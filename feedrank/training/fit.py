@@ -61,6 +61,17 @@ class Fitted:
     linear: Logistic | None = None
     text: str = ""
 
+    def line(self) -> str:
+        """What was chosen, for people; the position offsets stand in the manifest."""
+        told = self.told
+        said = [f"{told['rows']:,} rows", f"{told['positives']:,} positives"]
+        said += [f"{name} {told[name]}" for name in ("l2", "trees") if name in told]
+        if "constant" in told:
+            said.append(f"the same probability for all, {told['constant']:.4f}")
+        else:
+            said.append(f"calibrated on {told['calibrated_on']}")
+        return f"{self.head}: {', '.join(said)}"
+
 
 @dataclass(slots=True)
 class Trained:
@@ -125,6 +136,7 @@ def train(data: DataSet, spec: Spec, say: Say) -> Trained:
     trained = Trained(spec, [])
     if spec.kind == LAMBDARANK:
         trained.heads.append(_ranker(fit_rows, tune_rows, spec))
+        say(trained.heads[-1].line())
         return trained
     for number, head in enumerate(LABELS):
         label = fit_rows.labels[number] > 0
@@ -137,7 +149,7 @@ def train(data: DataSet, spec: Spec, say: Say) -> Trained:
             trained.heads.append(_constant(head, positives, len(label), spec))
         else:
             trained.heads.append(_head(head, number, fit_rows, tune_rows, spec))
-        say(f"{head}: {trained.heads[-1].told}")
+        say(trained.heads[-1].line())
     if all("constant" in one.told for one in trained.heads):
         raise OperatorError(
             f"{data.path} gives no head enough to learn from: {'; '.join(trained.warnings)}. Collect more: "

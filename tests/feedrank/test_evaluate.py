@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from feedrank.cli import run
 from feedrank.dataset.table import Writer, load
 from feedrank.evaluation.offline import answers
+from feedrank.evaluation.page import html
 from models.features import FEATURES
 from models.tables import GRID
 from streams.errors import ExitCode
@@ -95,6 +97,18 @@ def test_the_page_needs_nothing_beside_itself(folder: Path, page: dict[str, Any]
         assert model["name"] in text
     assert "NaN" not in text
     assert "nan" not in text.replace("finance", "")
+
+
+def test_the_page_is_readable_in_the_dark_and_a_model_keeps_its_colour(page: dict[str, Any]) -> None:
+    only = page["models"][1]
+    head = next(iter(only["calibration"]))
+    first = {**page["models"][0], "calibration": {}}
+    text = html({**page, "models": [first, only]})
+    assert "prefers-color-scheme:dark" in text
+    assert not re.findall(r'(?:stroke|fill)="#', text)
+    plot = text.partition(f"<title>calibration of {head}")[2].partition("</svg>")[0]
+    assert "var(--c1)" in plot
+    assert "var(--c0)" not in plot
 
 
 def test_text_names_gains_and_refusals(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

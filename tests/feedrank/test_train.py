@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,7 @@ def test_no_clicks_at_all_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixt
         assert run(["train", str(path), str(tmp_path / "m"), "--kind", kind]) == ExitCode.BAD_INPUT
     err = capsys.readouterr().err
     assert "gives no head enough to learn from" in err
+    assert re.search(r"^weak: [\d,]+ rows, 0 positives, the same probability for all, 0\.\d+$", err, re.M)
     assert "has 0 rows with an action to train on" in err
     assert not (tmp_path / "m").exists()
 
