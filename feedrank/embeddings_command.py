@@ -95,7 +95,12 @@ def similar(
 def publish(
     folder: Annotated[Path, typer.Argument(help="A folder of vectors.")],
     previous: Annotated[Path | None, typer.Option(help="The vectors that were published before.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite embeddings of any origin.")] = False,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="In the place of embeddings of any origin; items without a vector lose theirs."
+        ),
+    ] = False,
 ) -> None:
     """Send the items again with their vectors: running workers take them over, and the log has them."""
     settings = Settings.load()
@@ -109,11 +114,13 @@ def publish(
     auth = kafka.schema_registry_auth
     url = kafka.schema_registry_url
     registry = Registry(url, auth.get_secret_value() if auth else None) if url and form == "avro" else None
-    for _ in Sender(kafka, encoder(form, registry)).send(publication.events(time.time_ns() // 1_000_000)):
+    events = publication.events(time.time_ns() // 1_000_000, own)
+    for _ in Sender(kafka, encoder(form, registry)).send(events):
         pass
     print(
         f"{publication.sent} items sent with their vectors, {publication.same} had them, "
         f"{publication.without} live items have none"
+        + (f", {publication.taken} of them lost one of another origin" if publication.taken else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,13 @@ def make(
 @dataclass(slots=True)
 class Publication:
     """Items with their vectors, for the items topic. After `events` is through: `same`, items that have the
-    vector already; `without`, live items that have none."""
+    vector already; `without`, live items that have none, of them `taken` lost one of another origin."""
 
     made: Embeddings
     items: dict[int, ItemRecord]
     same: int = 0
     without: int = 0
+    taken: int = 0
     sent: int = field(default=0)
 
     def own(self, previous: Embeddings | None) -> list[str]:
@@ -79,27 +80,28 @@ class Publication:
             and not any(fp in table and (table[fp] == record.embedding).all() for table in tables)
         ]
 
-    def events(self, now_ms: int) -> Iterator[ItemEvent]:
-        """Whole records with the vector in place, those that change."""
+    def events(self, now_ms: int, foreign: Collection[str] = ()) -> Iterator[ItemEvent]:
+        """Whole records with the vector in place, those that change. `foreign`: ids of items whose embedding
+        is of another origin; those that get no vector lose it, as the two cannot be compared."""
         whole, place = quantised(self.made), {fp: n for n, fp in enumerate(self.made.fp.tolist())}
+        strange = frozenset(foreign)
         for fp, record in self.items.items():
             at = place.get(fp)
             if at is None:
-                self.without += record.embedding is None
+                self.without += record.embedding is None or record.item_id in strange
+                if record.item_id in strange:
+                    self.taken += 1
+                    yield _event(record, now_ms, None)
             elif record.embedding is not None and (record.embedding == whole[at]).all():
                 self.same += 1
             else:
                 self.sent += 1
-                yield ItemEvent(
-                    record.item_id,
-                    record.author,
-                    record.created_ms,
-                    now_ms,
-                    record.topics,
-                    record.title,
-                    record.kind,
-                    tuple(self.made.vectors[at].tolist()),
-                )
+                yield _event(record, now_ms, tuple(self.made.vectors[at].tolist()))
+
+
+def _event(record: ItemRecord, now_ms: int, embedding: tuple[float, ...] | None) -> ItemEvent:
+    known = (record.item_id, record.author, record.created_ms, now_ms, record.topics, record.title)
+    return ItemEvent(*known, record.kind, embedding)
 
 
 def quantised(made: Embeddings) -> I8:
@@ -123,6 +125,6 @@ def refused(own: list[str]) -> OperatorError:
     return OperatorError(
         f"{len(own)} items bring embeddings of their own ({', '.join(own[:3])}{', ...' if own[3:] else ''}): "
         "vectors of two models cannot be compared. Name the vectors published before with --previous, or "
-        "overwrite all with --replace",
+        "put these in the place of all with --replace",
         ExitCode.BAD_INPUT,
     )

@@ -154,6 +154,21 @@ def test_embeddings_of_another_origin_are_not_mixed(folder: Path, tmp_path: Path
     assert len(live([*published, gone])) == ITEMS - 1
 
 
+def test_replacing_leaves_no_embedding_of_another_origin(folder: Path, tmp_path: Path) -> None:
+    made, _ = read_embeddings(folder)
+    theirs = live(past_of(jsonl.events(people(tmp_path / "own.jsonl", 10, embedded=True)), VERBS).items)
+    few = Embeddings(made.fp[:-7], made.ids[:-7], made.vectors[:-7])
+    publication = Publication(few, theirs)
+    changes = [change_of(event) for event in publication.events(BEGIN_MS, publication.own(None))]
+    after = theirs | live(changes)
+    assert (publication.sent, publication.taken, publication.without) == (ITEMS - 7, 7, 7)
+    bare = [record for record in after.values() if record.embedding is None]
+    assert {record.item_id for record in bare} == set(made.ids[-7:])
+    told = {record.item_id: (record.author, record.topics) for record in theirs.values()}
+    assert all((record.author, record.topics) == told[record.item_id] for record in bare)
+    assert Publication(few, after).own(None) == []
+
+
 def test_only_what_was_liked_and_not_withdrawn_counts(tmp_path: Path) -> None:
     acts = [("u1", "like", "i1"), ("u1", "impression", "i2"), ("u1", "hide", "i3"), ("u2", "like", "i1")]
     acts += [("u3", "click", f"i{n}") for n in range(USER_ITEMS_MAX + 50)]
