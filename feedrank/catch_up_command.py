@@ -14,7 +14,6 @@ from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
 from streams.transport import run_worker
 from topologies.replay.custody import locked
-from topologies.replay.guard import demand_other
 from topologies.replay.job import Job, State
 from topologies.replay.seed import POLICY_FILE, Seeder
 from topologies.replay.shadow import Definition, Shadow
@@ -32,7 +31,11 @@ def catch_up(namespace: Name, seed_only: SeedOnly = False) -> None:
         names = Namespace(namespace)
     except ValueError as error:
         raise OperatorError(str(error)) from error
-    demand_other(settings, names)
+    if names.name == settings.worker.namespace:
+        raise OperatorError(
+            f"{namespace} is this installation's own (FEEDRANK_NAMESPACE): start workers of it with "
+            "`feedrank worker`; catch-up is for a shadow beside it"
+        )
     shadow = Shadow.of(settings.worker.data_dir, names)
     one = shadow.definition()
     job = _finished(settings, one)

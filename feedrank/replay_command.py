@@ -87,6 +87,7 @@ def replay(
         jobs,
     )
     demand_shadow(settings, names, topics=sink == "redis" or not wish.files, feeds=sink == "redis")
+    Shadow.of(settings.worker.data_dir, names).demand_empty()
     text, folders = _ranking(policy or settings.worker.policy, model)
     found = plan(wish, settings, text, f"r{uuid.uuid4().hex[:8]}")
     for line in found.lines():

@@ -90,12 +90,19 @@ def told(job: Job) -> str:
     """What became of it, in a line."""
     note = f" ({job.holder.note})" if job.holder.note else ""
     more = {
-        State.FINISHED: f"; `feedrank digest {job.namespace}` compares it, `feedrank catch-up "
-        f"{job.namespace}` lets it go on live",
+        State.FINISHED: f"; `feedrank digest {job.namespace}` compares it" + _onwards(job),
         State.PAUSED: f"; `feedrank jobs resume {job.id}` goes on where it stands",
         State.FAILED: f"; `feedrank jobs resume {job.id}` tries again from its last checkpoint",
     }
     return f"job {job.id}: {job.state}{note}{more.get(job.state or State.SUBMITTED, '')}"
+
+
+def _onwards(job: Job) -> str:
+    """Positions in files are not the topics': such a shadow cannot go on live."""
+    shadow = Shadow(Path(job.directory))
+    if not shadow.exists or shadow.definition().source == "files":
+        return ""
+    return f", `feedrank catch-up {job.namespace}` lets it go on live"
 
 
 def clear(settings: Settings, job: Job) -> None:

@@ -25,7 +25,7 @@ from streams.policy_file import policy_text
 from streams.settings import Settings
 from topologies.digest import TableDigest
 from topologies.item_sums import add_deltas
-from topologies.replay.shadow import Definition, Shadow, disk_error, write_atomically
+from topologies.replay.shadow import Definition, Shadow, write_atomically
 from topologies.row_tables import items_rows, items_table, users_rows, users_table
 from topologies.shadow_feeds import on_disk
 from topologies.stored_rows import TABLES, DiskRows, StoredRows, Table, TopicRows
@@ -73,11 +73,15 @@ def export(settings: Settings, names: Namespace, directory: Path, moving: bool, 
             ExitCode.NOT_READY,
         )
     try:
-        directory.mkdir(parents=True, exist_ok=True)
         with _opened(settings, names, shadow) as stored:
+            directory.mkdir(parents=True, exist_ok=True)
             found = _write(stored, names, settings, shadow, directory, told, whole=not alive)
     except OSError as error:
-        raise disk_error(directory, error) from error
+        raise OperatorError(
+            f"cannot write to {directory} ({error.strerror or error}); free space or name another directory, "
+            "delete what is there of it, and export again",
+            ExitCode.DATA_DIRECTORY,
+        ) from error
     return found
 
 

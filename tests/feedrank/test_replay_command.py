@@ -101,7 +101,9 @@ def test_paused_shown_resumed_and_no_second_process(
     assert cli.run(["jobs", "cancel", job.id]) == 0
     assert "deleted" in capsys.readouterr().out
     assert not (data / "june").exists()
-    assert cli.run(["jobs", "resume", job.id]) == ExitCode.DATA_DIRECTORY
+    capsys.readouterr()
+    assert cli.run(["jobs", "resume", job.id]) == ExitCode.BAD_INPUT
+    assert "is cancelled: it cannot become running" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kilobytes", [60, 80])

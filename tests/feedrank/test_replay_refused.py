@@ -73,8 +73,12 @@ def test_a_namespace_that_has_state_here_is_refused(
 ) -> None:
     path = written(tmp_path / "a.jsonl", lines[:200])
     assert replay(path) == 0
-    assert replay(path) == ExitCode.DATA_DIRECTORY
-    assert "is not empty" in capsys.readouterr().err
+    assert "catch-up" not in capsys.readouterr().out  # positions in files are nobody's offsets
+    for more in ([], ["--dry-run"]):
+        assert replay(path, *more) == ExitCode.DATA_DIRECTORY
+        assert "is not empty" in capsys.readouterr().err
+    assert cli.run(["jobs", "resume", the_job(data).id]) == ExitCode.BAD_INPUT
+    assert "is finished: it cannot become running" in capsys.readouterr().err
     assert cli.run(["jobs", "cancel", the_job(data).id]) == ExitCode.BAD_INPUT
     assert "cannot become cancelled" in capsys.readouterr().err
     assert cli.run(["jobs", "show", "nobody"]) == ExitCode.BAD_INPUT

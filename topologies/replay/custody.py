@@ -46,12 +46,7 @@ def now_ms() -> int:
 
 def move(jobs: JobLog, job: Job, state: State, note: str = "", **fields: int | str) -> Job:
     """Record a transition of a job as it was seen. Raises OperatorError when it may not or came too late."""
-    if state not in NEXT[job.state]:
-        raise OperatorError(
-            f"job {job.id} is {job.state}: it cannot become {state}; `feedrank jobs show {job.id}` tells how "
-            "it came there",
-            ExitCode.BAD_INPUT,
-        )
+    demand_may(job, state)
     entry = Entry(
         job.id,
         job.version + 1,
@@ -69,6 +64,16 @@ def move(jobs: JobLog, job: Job, state: State, note: str = "", **fields: int | s
             ExitCode.BAD_INPUT,
         )
     return jobs.jobs()[job.id]
+
+
+def demand_may(job: Job, state: State) -> None:
+    """Raises OperatorError when a job cannot go to that state from where it is."""
+    if state not in NEXT[job.state]:
+        raise OperatorError(
+            f"job {job.id} is {job.state}: it cannot become {state}; `feedrank jobs show {job.id}` tells how "
+            "it came there",
+            ExitCode.BAD_INPUT,
+        )
 
 
 def submit(jobs: JobLog, job_id: str, namespace: str, directory: Path) -> Job:
@@ -96,6 +101,7 @@ class Custody:
     _exit: Callable[..., object] = lambda *_: None
 
     def __enter__(self) -> Custody:
+        demand_may(self.job, State.RUNNING)
         lock = locked(self.job, self.directory)
         lock.__enter__()
         self._exit = lock.__exit__

@@ -35,8 +35,8 @@ def demand_other(settings: Settings, names: Namespace) -> None:
 
 def _refusal(names: Namespace, why: str) -> OperatorError:
     return OperatorError(
-        f"a replay never writes into a namespace that is in use, and {names.name} is: {why}; choose another "
-        "--into"
+        f"only a new namespace is built into, never one that is in use, and {names.name} is: {why}; choose "
+        "another"
     )
 
 

@@ -136,14 +136,15 @@ class Processes:
 
     def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
         """All partitions; False when `moved` stopped them. Raises OperatorError."""
-        whole, pending = True, set[Future[_Outcome]]()
+        whole, untold, pending = True, 0, set[Future[_Outcome]]()
         try:
             pending = {self._pool.submit(_work, phase, one, as_of_ms) for one in partitions}
             while pending:
                 done, pending = wait(pending, TOLD_EVERY_S, FIRST_COMPLETED)
-                for one in done:
-                    whole = self._took(phase, one) and whole
-                self._tell(moved)
+                for outcome in (self._took(phase, one) for one in done):
+                    whole, untold = outcome.whole and whole, untold + outcome.moved
+                untold -= self._tell(phase, moved)
+            self._move(untold, moved)  # what is still on its way through the queue
         except BrokenProcessPool as error:
             raise OperatorError(
                 "a process of the replay died (killed, or out of memory?); resume the job, perhaps with "
@@ -155,21 +156,27 @@ class Processes:
                 one.cancel()
         return whole
 
-    def _tell(self, moved: Moved) -> None:
+    def _tell(self, phase: Phase, moved: Moved) -> int:
+        """Pass on what has come; what comes late, of a phase before, was counted at its end."""
         count = 0
         while not self._told.empty():
-            count += self._told.get()
+            of, some = self._told.get()
+            count += some if of == phase else 0
+        self._move(count, moved)
+        return count
+
+    def _move(self, count: int, moved: Moved) -> None:
         if not moved(count):
             self._stop.set()
 
-    def _took(self, phase: Phase, step: Future[_Outcome]) -> bool:
-        """Whether a step came to its end. Raises the OperatorError that ended it."""
+    def _took(self, phase: Phase, step: Future[_Outcome]) -> _Outcome:
+        """How a step came to its end. Raises the OperatorError that ended it."""
         found = step.result()
         self.spent.setdefault(phase, Spent()).add(found.spent)
         if found.message:
             self._stop.set()
             raise OperatorError(found.message, ExitCode(found.exit_code))
-        return found.whole
+        return found
 
     def close(self) -> None:
         """End the processes."""
@@ -184,9 +191,11 @@ _here: _Here
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How a step ended; `message`, `exit_code`: of the OperatorError that ended it."""
+    """How a step ended, and how many of its units it did; `message`, `exit_code`: of the OperatorError that
+    ended it."""
 
     whole: bool
+    moved: int = 0
     spent: Spent = field(default_factory=Spent)
     message: str = ""
     exit_code: int = 0
@@ -202,11 +211,18 @@ class _Here:
     stop: Any
     parent: int
     steps: Steps | None = None
+    phase: Phase = "users"
+    step: int = 0
     held: int = 0
     told_s: float = 0.0
 
+    def begin(self, phase: Phase) -> None:
+        """A step begins."""
+        self.phase, self.step, self.held = phase, 0, 0
+
     def moved(self, count: int) -> bool:
         """Tell now and then; False when asked to stop, or when whoever started us is gone."""
+        self.step += count
         self.held += count
         if time.monotonic() - self.told_s >= TOLD_EVERY_S:
             self.tell()
@@ -214,7 +230,7 @@ class _Here:
 
     def tell(self) -> None:
         """Say what is done."""
-        self.told.put(self.held)
+        self.told.put((self.phase, self.held))
         self.held, self.told_s = 0, time.monotonic()
 
 
@@ -242,15 +258,15 @@ def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
         if here.steps is None:
             here.steps = open_steps(here.directory, here.settings)
         here.steps.spent = Spent()
+        here.begin(phase)
         whole = asyncio.run(run_step(here.steps, phase, partition, as_of_ms, here.moved))
         if os.getppid() != here.parent:
             os._exit(1)
-        here.tell()
         here.steps.spent.cpu_s = time.process_time() - cpu_s
-        return _Outcome(whole, here.steps.spent)
+        return _Outcome(whole, here.step, here.steps.spent)
     except OperatorError as error:
         spent = Spent(time.process_time() - cpu_s)
-        return _Outcome(False, spent, message=error.message, exit_code=int(error.exit_code))
+        return _Outcome(False, spent=spent, message=error.message, exit_code=int(error.exit_code))
 
 
 Runner = Inline | Processes

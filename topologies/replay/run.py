@@ -28,6 +28,8 @@ SAYING = {
     "feeds": "feeds",
 }
 """What each phase makes, for people."""
+READ_RECORDS = 1_000
+"""Of files: after so many a pause is heard, also on a machine that is busy."""
 ReadFiles = Callable[[Definition], Iterable[Record]]
 
 
@@ -70,7 +72,7 @@ class Replay:
         one, spool = self.shadow.definition(), Spool(self.shadow.spool)
         try:
             if not spool.whole:
-                self.watcher.phase("read", None)
+                self.watcher.phase("read", one.lines or None)
                 self._spool(one, spool)
         except _Stopped:
             return False
@@ -91,10 +93,12 @@ class Replay:
             asyncio.run(spool.keep_items(items))
 
     def _watched(self, records: Iterable[Record]) -> Iterator[Record]:
+        number = 0
         for number, record in enumerate(records, 1):
             yield record
-            if number % FETCH_RECORDS == 0 and not self.watcher.moved(FETCH_RECORDS):
+            if number % READ_RECORDS == 0 and not self.watcher.moved(READ_RECORDS):
                 raise _Stopped
+        self.watcher.moved(number % READ_RECORDS)
 
     async def _watched_batches(self, batches: AsyncIterator[RecordBatch]) -> AsyncIterator[RecordBatch]:
         async for batch in batches:

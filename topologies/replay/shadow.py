@@ -30,7 +30,8 @@ class Definition:
     the tick after the newest event. `policy`: the text of the policy file. `users`: whose feeds are made.
 
     `read_starts`, `read_ends`: of a topic that has another number of partitions: its records are spooled by
-    key first; `starts` and `ends` are then places in the spool. Else empty.
+    key first; `starts` and `ends` are then places in the spool. Else empty. `lines`: of files, about how many
+    records they have, for whoever waits; decides nothing.
     """
 
     job: str
@@ -51,6 +52,7 @@ class Definition:
     generation: int = 1
     read_starts: dict[int, int] = field(default_factory=dict)
     read_ends: dict[int, int] = field(default_factory=dict)
+    lines: int = 0
 
     def encode(self) -> bytes:
         """JSON text."""
@@ -105,17 +107,21 @@ class Shadow:
         """Whether a replay was ever defined here."""
         return (self.directory / DEFINITION_FILE).exists()
 
+    def demand_empty(self) -> None:
+        """Raises OperatorError when something is there already."""
+        if self.directory.exists() and any(self.directory.iterdir()):
+            raise OperatorError(
+                f"{self.directory} is not empty: namespace {self.directory.name} has state here; choose "
+                "another --into, resume its job (`feedrank jobs list`), or delete the directory",
+                ExitCode.DATA_DIRECTORY,
+            )
+
     def define(self, definition: Definition) -> None:
         """Make the directory and write the definition.
 
         Raises OperatorError when something is there already or the disk does not take it.
         """
-        if self.directory.exists() and any(self.directory.iterdir()):
-            raise OperatorError(
-                f"{self.directory} is not empty: namespace {definition.namespace} has state here; choose "
-                "another --into, resume its job (`feedrank jobs list`), or delete the directory",
-                ExitCode.DATA_DIRECTORY,
-            )
+        self.demand_empty()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             write_atomically(self.directory / DEFINITION_FILE, definition.encode())

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from benchmarks.replay import Silent
 from feedrank.load.events import Event
 from tests.integration.test_oracle import as_event, real_events, told
 from tests.oracle.digest import digest
@@ -22,6 +21,21 @@ from topologies.replay.run import Replay
 REAL_EVENTS = 6_000
 ACTIVE_MIN = 20
 """Users of the real stream who are active at its cut."""
+
+
+class Counting:
+    """A watcher that adds up what it hears of each phase, beside the total that it was told."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, list[int | None]] = {}
+
+    def phase(self, name: str, total: int | None) -> None:
+        self.name = name
+        self.heard[name] = [total, 0]
+
+    def moved(self, count: int) -> bool:
+        self.heard[self.name][1] = (self.heard[self.name][1] or 0) + count
+        return True
 
 
 def expected(stream: Stream) -> str:
@@ -93,7 +107,10 @@ def test_the_real_stream_in_any_cuts_and_processes(
     shadow = define(tmp_path, "real", real, end_ms, partitions)
     given = settings(tmp_path, REPLAY_RECORDS_MAX=slice_records)
     if processes > 1:
-        assert Replay(shadow, given, processes, Silent(), lambda one: ()).run()
+        watcher = Counting()
+        assert Replay(shadow, given, processes, watcher, lambda one: ()).run()
+        assert watcher.heard.keys() == {"users", "items", "features", "feeds"}
+        assert all(total == heard for total, heard in watcher.heard.values()), watcher.heard
         found = digest_of(shadow)
     else:
         found = run_all(shadow, given, random.Random(partitions) if interrupted else None)
