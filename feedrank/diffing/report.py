@@ -13,7 +13,7 @@ from models.evaluation.agreement import percentiles
 from models.explain import EXPLORED
 from streams.feed_heads import StoredFeed
 from topologies.comparing import DEPTHS, Comparison, UserChange
-from topologies.explaining import Known, candidacy, moved_features, usual_lift
+from topologies.explaining import LIFT_MIN, Known, candidacy, moved_features, usual_lift
 
 AT = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 BINS = 20
@@ -21,6 +21,10 @@ ITEMS_MOST = 15
 USER_ITEMS_MOST = 8
 FEATURES_MOST = 3
 SLOPES = 15
+NOTHING_LIFTED = (
+    "no feature of it moved beyond the others': what the policy says actions are worth, a rule, exploration, "
+    "or other items moved"
+)
 RANGES = {"rank_biased": (0.0, 1.0), "tau": (-1.0, 1.0)}
 """Of measures with fixed ends; overlaps lie between 0 and 1."""
 
@@ -203,13 +207,14 @@ def said(item: Mapping[str, Any]) -> str:
 
 
 def _moved_by(item: Mapping[str, Any]) -> str:
-    if item["features"]:
+    if item["features"] is not None:
+        lifted = [moved for moved in item["features"] if abs(moved["lift"]) >= LIFT_MIN]
+        if not lifted:
+            return NOTHING_LIFTED
         return "; ".join(
             f"{moved['feature']} {moved['a']:.3g} → {moved['b']:.3g} ({moved['lift']:+.2f})"
-            for moved in item["features"]
+            for moved in lifted
         )
-    if item["features"] is not None:
-        return "no feature of it moved beyond the others': a rule, exploration, or other items moved"
     for side in ("a", "b"):
         if item[f"candidate_{side}"] is False:
             return f"no candidate in {side.upper()}"

@@ -15,6 +15,7 @@ import pytest
 from feedrank import cli
 from feedrank.dataset import events as files
 from feedrank.diffing.known import rebuilt_users
+from feedrank.diffing.report import NOTHING_LIFTED, said
 from feedrank.load import jsonl
 from feedrank.load.events import Tally
 from streams.errors import ExitCode
@@ -88,6 +89,14 @@ def test_another_policy_is_measured_and_explained_by_what_it_weighs(
             assert {moved["feature"] for moved in item["features"]} <= {"age"}  # nothing else was changed
             assert all(moved["a"] == moved["b"] for moved in item["features"])
     assert any(item["features"] for one in most for item in one["items"])
+
+
+def test_a_feature_that_lifted_nothing_is_not_what_moved_an_item() -> None:
+    same = dict.fromkeys(("source_a", "source_b", "explored_a", "explored_b"))
+    still = {"feature": "age_rank", "a": 0.47, "b": 0.465, "lift": 0.001}
+    moved = {"feature": "affinity", "a": 1.0, "b": 2.0, "lift": -0.25}
+    assert said({"features": [moved, still], **same}) == "affinity 1 → 2 (-0.25)"
+    assert said({"features": [still], **same}) == said({"features": [], **same}) == NOTHING_LIFTED
 
 
 def test_rebuilding_from_the_log_gives_the_stored_feeds_and_the_same_features(data: Path) -> None:
