@@ -191,6 +191,9 @@ class WorkerSettings(Concern):
         ge=1,
         le=10_000,
     )
+    standby: bool = _env(
+        "FEEDRANK_STANDBY", False, "keep copies on disk of the shards of other workers, for a fast takeover"
+    )
     stall_s: int = _env(
         "STALL_S", 60, "nothing moves for this long while lag grows: the watchdog ends the worker", ge=5
     )

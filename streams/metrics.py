@@ -76,6 +76,10 @@ class Metrics:
         )
         self.rocksdb_rows = self._counter("rocksdb_rows", "Rows written to RocksDB")
         self.recovered_rows = self._counter("recovered_rows", "Changelog rows replayed", "topic")
+        self.standby_shards = self._gauge(
+            "standby_shards", "Shards of other workers with a copy here", "topic"
+        )
+        self.standby_rows = self._counter("standby_rows", "Changelog rows written to copies", "topic")
         self.recovery_left = self._gauge("recovery_remaining_rows", "Changelog rows still to replay", "topic")
         self.recovery_seconds = self._gauge(
             "recovery_seconds", "Length of the last recovery", "topic", "partition"

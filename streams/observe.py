@@ -24,6 +24,9 @@ class Observer:
     def recovered(self, topic: str, partition: int, rows: int, seconds: float) -> None:
         """The shard is ready after `rows` replayed."""
 
+    def stood_by(self, topic: str, copies: int, rows: int) -> None:
+        """So many shards of source `topic` have a copy here; the last look at changelogs found `rows`."""
+
     def assigned(self, shards: int) -> None:
         """The group has said which shards are this worker's, and all of them are recovered."""
 

@@ -19,7 +19,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError
 from streams.concerns import KafkaSettings
 from streams.durable import Row
 from streams.errors import ExitCode, OperatorError
-from streams.faust_private.raw import RawFetch, answered_at, position_of, take
+from streams.faust_private.raw import RawFetch, answered_at, partitions_of, position_of, take
 from streams.fetch import Unpacker
 
 ROWS_PER_SLICE = 1_000
@@ -127,6 +127,10 @@ class ChangelogReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._consumer.stop()
+
+    async def partitions(self, topic: str) -> list[int]:
+        """Those of a topic."""
+        return await self._answer(partitions_of(self._consumer, topic), "tell of partitions")
 
     async def bounds(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Start of the log and end of what is committed, by partition."""

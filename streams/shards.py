@@ -23,12 +23,11 @@ from streams.log import logger
 from streams.observe import Observer
 from streams.recovery import ChangelogReader
 from streams.shard import Reader, S, Shard
-from streams.store import ShardStore
+from streams.standby import Standby
+from streams.store import ShardStore, opened
 from streams.turns import Turns
 from wire.names import Namespace
 
-STORE_AGE_MS_MAX = 12 * 3_600_000
-"""An older RocksDB may have missed tombstones that the changelog, which keeps them for a day, has dropped."""
 REOPEN_PAUSE_S = 1.0
 BEHIND_RECORDS = 20_000
 """With more records to go, throughput counts for more than delay."""
@@ -75,6 +74,7 @@ class Site:
     stop_s: float = 8.0
     observer: Observer = field(default_factory=Observer)
     turns: Turns = field(default_factory=Turns)
+    standby: bool = False
 
 
 class Shards(Generic[S]):
@@ -90,6 +90,8 @@ class Shards(Generic[S]):
         self._reopening: dict[int, tuple[Shard[S], asyncio.Task[None]]] = {}
         self._reopened_s: list[float] = []
         self._leaving = asyncio.Lock()
+        place = (job.source, job.changelog, site.directory, job.name)
+        self._standby = Standby(*place, site.kafka, site.observer, site.turns) if site.standby else None
 
     # -- assigned ------------------------------------------------------------------------------------
 
@@ -103,6 +105,8 @@ class Shards(Generic[S]):
         await self.revoke([*self.open, *self._reopening], self.site.stop_s)  # opened for an assignment before
         for partition in [p for p in self._parked if p not in wanted]:
             await self._parked.pop(partition).close(flush=True)
+        if self._standby is not None:
+            await self._standby.follow_all_but(wanted)
         await self._open(wanted, idle)
 
     async def _open(self, partitions: list[int], idle: Callable[[], None]) -> None:
@@ -141,11 +145,7 @@ class Shards(Generic[S]):
         names = ShardNames(
             job.source, job.changelog, partition, site.names.transactional_id(job.source, partition)
         )
-        store = ShardStore(site.directory / f"{job.name}-{partition}")
-        age_ms = int(time.time() * 1_000) - store.meta.saved_ms
-        if store.meta.changelog_next >= 0 and age_ms > STORE_AGE_MS_MAX:
-            log.warning("local rows are too old to be mended; they are rebuilt", directory=store.path)
-            store.wipe()
+        store = opened(site.directory / f"{job.name}-{partition}")
         state = job.open_state(partition, store)
 
         def committed(position: int) -> None:
@@ -226,6 +226,8 @@ class Shards(Generic[S]):
     async def stop(self) -> None:
         """Commit, flush and close everything within the time to stop."""
         deadline_s = self.site.stop_s * SETTLE_SHARE
+        if self._standby is not None:
+            await self._standby.stop()
         try:
             async with asyncio.timeout(self.site.stop_s):
                 await self.revoke([*self.open, *self._reopening], deadline_s)

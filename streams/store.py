@@ -34,6 +34,8 @@ from streams.errors import ExitCode, OperatorError
 from streams.log import logger
 
 ROWS_PER_WRITE_MAX = 1_000
+AGE_MS_MAX = 12 * 3_600_000
+"""An older RocksDB may have missed tombstones that the changelog, which keeps them for a day, has dropped."""
 BLOCK_CACHE_BYTES = 64 << 20
 WRITE_BUFFER_BYTES = 32 << 20
 WRITE_BUFFERS_MAX = 4
@@ -238,6 +240,16 @@ class ShardStore:
         return OperatorError(
             f"cannot {what} RocksDB in {self.path} ({text}); {advice}", ExitCode.DATA_DIRECTORY
         )
+
+
+def opened(path: Path) -> ShardStore:
+    """The rows of a shard with a changelog; without those that are too old to be mended from it."""
+    store = ShardStore(path)
+    age_ms = int(time.time() * 1_000) - store.meta.saved_ms
+    if store.meta.changelog_next >= 0 and age_ms > AGE_MS_MAX:
+        log.warning("local rows are too old to be mended; they are rebuilt", directory=path)
+        store.wipe()
+    return store
 
 
 class StoreClosed(Exception):  # noqa: N818

@@ -167,6 +167,7 @@ def create_app(
         worker.ingest_records_max,
         worker.stop_ms / 1_000,
         observer or Observer(),
+        standby=worker.standby,
     )
     request_s = kafka.request_timeout_ms / 1_000
     return ShardApp(

@@ -51,6 +51,10 @@ class WorkerObserver(Observer):
         self._health.ready(f"recovery of {topic}")
         log.info("shard ready", topic=topic, partition=partition, rows=rows, seconds=round(seconds, 3))
 
+    def stood_by(self, topic: str, copies: int, rows: int) -> None:
+        self._metrics.set(self._metrics.standby_shards, copies, topic)
+        self._metrics.add(self._metrics.standby_rows, rows, topic)
+
     def assigned(self, shards: int) -> None:
         self._health.ready(ASSIGNMENT)
         log.info("assigned", shards=shards)

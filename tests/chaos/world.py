@@ -75,7 +75,8 @@ class World:
     def launch(self, slot: Slot) -> Worker:
         """Start the slot's worker; does not wait."""
         slot.down = False
-        slot.worker = self.job.launch(FEEDRANK_DATA_DIR=str(slot.data))
+        standby = ("true", "false")[len(self.job.workers) % 2]  # each slot now with copies, now without
+        slot.worker = self.job.launch(FEEDRANK_DATA_DIR=str(slot.data), FEEDRANK_STANDBY=standby)
         return slot.worker
 
     def launch_on_small_disk(self, slot: Slot, size: str) -> Worker:

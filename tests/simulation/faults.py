@@ -26,6 +26,8 @@ FAULTS = (
 )  # fmt: skip
 
 
+STANDBY_SHARE = 0.3
+"""Of runs: all workers keep copies of each other's shards."""
 LARGE_SHARE = 0.1
 """Of seeds: a larger world, for longer."""
 
@@ -45,6 +47,7 @@ class Plan:
     kinds: tuple[str, ...]
     pause_s: float
     produce_s: float
+    standby: bool
 
     @classmethod
     def drawn(cls, draw: random.Random) -> Plan:
@@ -65,6 +68,7 @@ class Plan:
             kinds=kinds,
             pause_s=draw.choice((0.5, 2.0, 5.0)) if large else draw.choice((0.3, 1.0, 2.5)),
             produce_s=draw.choice((2.0, 8.0, 15.0)) if large else draw.choice((2.0, 4.0, 6.0)),
+            standby=draw.random() < STANDBY_SHARE,
         )
 
 

@@ -28,6 +28,8 @@ SMALL: dict[str, Any] = {
     "streams.tail.POLL_S": 0.8,
     "streams.catch_up.RESTORED_BYTES_MAX": 25 * 1_600,
     "streams.shards.BEHIND_RECORDS": 20,
+    "streams.standby.POLL_S": 1.0,
+    "streams.standby.RETRY_S": 2.0,
     "streams.producing.BATCH_BYTES_MAX": 5_000,
     "streams.feeds.SLICE_FEEDS_MAX": 3,
     "streams.feeds.VERSIONS_SLICE_MAX": 3,
@@ -59,6 +61,7 @@ class Patches:
             found |= {f"{module}.{name}": getattr(consumer, name) for name in ("take", "answered_at")}
         return found | {
             "streams.recovery.position_of": consumer.position_of,
+            "streams.recovery.partitions_of": consumer.partitions_of,
             "streams.tail.partitions_of": consumer.partitions_of,
             "streams.checkpoint.AIOKafkaProducer": make_producer,
             "streams.checkpoint.forget_errors": producer.forget_errors,

@@ -112,7 +112,7 @@ class SimWorker:
         settings = settings_of(simulation.plan.sizes)
         site = Site(
             NAMES, settings.kafka, settings.checkpoint, directory / name, settings.worker.ingest_records_max,
-            settings.worker.stop_ms / 1_000, Observer(),
+            settings.worker.stop_ms / 1_000, Observer(), standby=simulation.plan.standby,
         )  # fmt: skip
         site.directory.mkdir(parents=True, exist_ok=True)
         self.app = SimApp(site, self._reader)

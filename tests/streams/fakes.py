@@ -131,6 +131,7 @@ class Worker:
         settings: CheckpointSettings | None = None,
         apply: Callable[[Shard[Counters], RecordBatch], Awaitable[None]] = add,
         out: str | None = None,
+        standby: bool = False,
     ) -> None:
         self.watcher, self.failures = Watcher(), list[BaseException]()
         self.feeder = Feeder(bootstrap)
@@ -156,6 +157,7 @@ class Worker:
             records_max=100,
             stop_s=5.0,
             observer=self.watcher,
+            standby=standby,
         )
         self.shards: Shards[Counters] = Shards(job, site, self.feeder, self.failures.append)
 

@@ -16,8 +16,7 @@ from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.recovery import EMPTY_ANSWERS_MIN, Arrival, ChangelogReader, Replay
 from streams.shard import Shard
-from streams.shards import STORE_AGE_MS_MAX
-from streams.store import ShardStore
+from streams.store import AGE_MS_MAX, ShardStore
 from tests.conftest import MakeTopic
 from tests.streams.counters import Counters, add
 from tests.streams.fakes import Worker, expected, kafka_at, numbers, produce, rows_of, until
@@ -151,7 +150,7 @@ def test_a_store_older_than_the_tombstones_is_rebuilt(
     async def story() -> None:
         records = numbers(30)
         await commit(kafka, source, tmp_path, records, True)
-        monkeypatch.setattr("streams.shards.STORE_AGE_MS_MAX", -STORE_AGE_MS_MAX)
+        monkeypatch.setattr("streams.store.AGE_MS_MAX", -AGE_MS_MAX)
         async with Worker(kafka, source, tmp_path) as worker:
             assert worker.watcher.recoveries == [8]
             assert rows_of(worker.shards.open[0].state) == expected(records)
