@@ -141,6 +141,7 @@ def _from_events(
     past = files.past_of(read(tally), verbs)
     if tally.bad:
         past.counts["bad lines passed over (--strict stops at the first)"] = tally.bad
+        print("\n".join(["bad lines, the first of them:", *tally.shown]), file=sys.stderr)
     _make(past, options, settings, propensity or {})
 
 

@@ -38,6 +38,7 @@ from feedrank.load.events import (
 )
 
 EMBEDDING_MAX = 64
+FLOAT32_MAX = 3.4028235e38
 ITEM_FIELDS = frozenset(
     {"type", "item_id", "author", "created_at", "topics", "embedding", "title", "kind", "deleted"}
 )
@@ -142,7 +143,10 @@ def _embedding(value: Any) -> tuple[float, ...] | None:
         return None
     if not isinstance(value, list) or not 1 <= len(value) <= EMBEDDING_MAX:
         raise BadLine(f"embedding is not a list of 1 to {EMBEDDING_MAX} numbers")
-    return tuple(float(one) for one in value)
+    found = tuple(float(one) for one in value)
+    if not all(abs(one) <= FLOAT32_MAX for one in found):
+        raise BadLine("embedding holds NaN, an infinity or what a 32-bit float cannot")
+    return found
 
 
 def _time_ms(line: dict[str, Any], name: str) -> int:

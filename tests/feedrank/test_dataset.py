@@ -129,6 +129,18 @@ def test_a_foreign_parquet_is_refused(tmp_path: Path) -> None:
         table.load(tmp_path / "foreign.parquet")
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("-inf"), 1e300])
+def test_an_item_whose_embedding_is_no_number_is_named_and_left_out(
+    number: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the job refuses it: not a feature of 0 that nobody asked for."""
+    bad = line("item", item_id="i0", author="a0", created_at=START, topics=[], embedding=[1.0, number])
+    made(tmp_path, [bad, *lines()[1:]])
+    said = capsys.readouterr()
+    assert "in.jsonl line 1: embedding holds NaN, an infinity or what a 32-bit float cannot" in said.err
+    assert "1 bad lines passed over" in said.out
+
+
 @pytest.mark.parametrize("column", [f"{table.PREFIX}{FEATURES[0].name}", "value"])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_refused(tmp_path: Path, column: str, number: float) -> None:
