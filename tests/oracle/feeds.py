@@ -11,7 +11,7 @@ from tests.oracle.catalogue import Catalogue
 from tests.oracle.features import Features, ItemFeatures, features_of
 from tests.oracle.items import Items
 from tests.oracle.numbers import partition_of
-from tests.oracle.policy import STRONG, WEAK, Policy
+from tests.oracle.policy import STRONG, WEAK, policy_of
 from tests.oracle.records import Activity, Item
 from tests.oracle.rules import Ranked, Rules, explored, slate
 from tests.oracle.score import score_of
@@ -52,7 +52,7 @@ class World:
     """Feed it every good event in order (of one partition at least), then ask for rows, or settle it."""
 
     def __init__(self, policy_text: str, partitions: int) -> None:
-        self.policy = Policy(policy_text)
+        self.policy = policy_of(policy_text)
         self.items: dict[int, Item] = {}
         self.shards = [Users(self.policy) for _ in range(partitions)]
         self.statistics = Items(self.policy)

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.simulation.many import play_all, verdicts
+from tests.simulation.many import until_noticed, verdicts
 from tests.simulation.redis_server import RedisServer
 from tests.simulation.simulation import play
 from tests.simulation.teeth import TEETH
@@ -38,12 +38,12 @@ def _many(first: int, count: int, jobs: int, within_s: float | None) -> int:
     return 1 if failed else 0
 
 
-def _one(seed: int, verbose: bool) -> int:
+def _one(seed: int, verbose: bool, rocksdb: bool | None) -> int:
     logging.disable(logging.CRITICAL)
     with tempfile.TemporaryDirectory() as directory:
         redis = RedisServer(Path(directory))
         try:
-            verdict = play(seed, Path(directory) / "disk", redis, verbose)
+            verdict = play(seed, Path(directory) / "disk", redis, verbose, rocksdb)
         finally:
             redis.stop()
     print(f"seed {seed}: {verdict.turns} turns, {verdict.seconds:.1f} s, trace {verdict.trace:08x}")
@@ -54,17 +54,20 @@ def _one(seed: int, verbose: bool) -> int:
     return 1 if verdict.wrong else 0
 
 
-def _break(mechanism: str, seeds: range) -> int:
-    last = play_all(seeds, mechanism)[-1]
-    if not last.wrong:
-        print(f"{mechanism} broken: {len(seeds)} seeds did not notice")
-        return 1
-    if any("TypeError" in wrong for wrong in last.wrong):
-        print(f"{mechanism}: seed {last.seed} noticed how it was broken, not that: {last.wrong[0]}")
-        return 1
-    number = last.seed - seeds.start + 1
-    print(f"{mechanism} broken: noticed by seed {last.seed}, number {number}: {last.wrong[0]}")
-    return 0
+def _break(mechanisms: list[str], seeds: range) -> int:
+    missed = 0
+    for mechanism, found in until_noticed(seeds, mechanisms):
+        last = found[-1]
+        if not last.wrong:
+            verdict = f"{len(seeds)} seeds did not notice"
+        elif any("TypeError" in wrong for wrong in last.wrong):
+            verdict = f"seed {last.seed} noticed how it was broken, not that: {last.wrong[0]}"
+        else:
+            print(f"{mechanism} broken: noticed by number {len(found)}, seed {last.seed}: {last.wrong[0]}")
+            continue
+        missed += 1
+        print(f"{mechanism} broken: NOT NOTICED, {verdict}", flush=True)
+    return 1 if missed else 0
 
 
 def main() -> int:
@@ -76,15 +79,19 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--verbose", action="store_true")
-    parser.add_argument("--break", dest="mechanism", choices=list(TEETH), help="see whether it is noticed")
+    parser.add_argument("--rocksdb", action=argparse.BooleanOptionalAction, help="real ones (default: some)")
+    parser.add_argument(
+        "--break", dest="mechanism", choices=[*TEETH, "all"], help="see whether it is noticed"
+    )
     asked = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
         os.environ["PYTHONHASHSEED"] = HASH_SEED
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     if asked.mechanism is not None:
-        return _break(asked.mechanism, range(asked.first, asked.first + asked.seeds))
+        mechanisms = list(TEETH) if asked.mechanism == "all" else [asked.mechanism]
+        return _break(mechanisms, range(asked.first, asked.first + asked.seeds))
     if asked.seed is not None:
-        return _one(asked.seed, asked.verbose)
+        return _one(asked.seed, asked.verbose, asked.rocksdb)
     return _many(asked.first, asked.seeds, asked.jobs, asked.seconds)
 
 

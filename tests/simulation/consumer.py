@@ -106,7 +106,7 @@ class SimConsumer:
         """Those of which the brokers have more."""
         logs = self._broker.logs
         mine = (tp for tp in tps if tp in self.positions)
-        return [tp for tp in mine if logs[tp].since(self.positions[tp], 1, self._committed)]
+        return [tp for tp in mine if logs[tp].has(self.positions[tp], self._committed)]
 
     async def ask_in_vain(self, tps: Iterable[TopicPartition]) -> None:
         """The brokers say that there is nothing more, and where logs end."""

@@ -26,10 +26,43 @@ FAULTS = (
 )  # fmt: skip
 
 
-STANDBY_SHARE = 0.3
+STANDBY_SHARE = 0.5
 """Of runs: all workers keep copies of each other's shards."""
-LARGE_SHARE = 0.1
-"""Of seeds: a larger world, for longer."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A kind of world: `share` of seeds, and the ranges that their plans are drawn of. `often`: how many of a
+    thousand requests of a kind go wrong."""
+
+    share: float
+    partitions: tuple[int, ...]
+    workers: tuple[int, ...]
+    activities: tuple[int, int]
+    items: tuple[int, int]
+    users: tuple[int, int]
+    in_memory: tuple[int, ...]
+    often: tuple[int, ...]
+    pause_s: tuple[float, ...]
+    produce_s: tuple[float, ...]
+
+
+SCALES = (
+    Scale(
+        0.8, (1, 1, 1, 2), (1, 1, 2), (2, 7), (2, 4), (1, 3), (1, 2, 40), (0, 0, 80, 300), (0.2, 0.5, 1.0),
+        (0.5, 1.0, 2.0),
+    ),
+    Scale(
+        0.18, (1, 1, 2), (1, 2, 3), (4, 16), (3, 6), (1, 4), (2, 3, 40), (0, 0, 50, 250), (0.3, 1.0, 2.5),
+        (2.0, 4.0, 6.0),
+    ),
+    Scale(
+        0.02, (1, 2, 3), (1, 2, 3), (10, 60), (4, 14), (2, 8), (3, 5, 40), (0, 0, 20, 100),
+        (0.5, 2.0, 5.0), (2.0, 8.0, 15.0),
+    ),
+)  # fmt: skip
+"""Mostly tiny: what goes wrong needs few records, and more seeds find more than more records. Some needs more
+of them, or longer."""
 
 
 @dataclass(frozen=True)
@@ -51,23 +84,23 @@ class Plan:
 
     @classmethod
     def drawn(cls, draw: random.Random) -> Plan:
-        """Mostly small: what goes wrong needs few records, and more seeds find more than more records."""
+        """The seed's first draws."""
+        (scale,) = draw.choices(SCALES, [one.share for one in SCALES])
         kinds = tuple(name for name in dict.fromkeys(FAULTS) if draw.random() < 0.5)
-        large, in_memory = draw.random() < LARGE_SHARE, draw.choice((3, 5, 40))
-        often = (0, 0, 20, 100) if large else (0, 0, 50, 250)
-        rates = {kind: draw.choice(often) for kind in (*FATES, "damage", "stray")}
+        in_memory = draw.choice(scale.in_memory)
+        rates = {kind: draw.choice(scale.often) for kind in (*FATES, "damage", "stray")}
         records, ranked = (min(draw.choice((1, 3, 8)), in_memory) for _ in range(2))
         return cls(
-            partitions=draw.randint(1, 3) if large else draw.choice((1, 1, 2)),
-            workers=draw.randint(1, 3),
+            partitions=draw.choice(scale.partitions),
+            workers=draw.choice(scale.workers),
             sizes=Sizes(in_memory, records, ranked),
-            activities=draw.randint(10, 60) if large else draw.randint(4, 16),
-            items=draw.randint(4, 14) if large else draw.randint(3, 6),
-            users=draw.randint(2, 8) if large else draw.randint(1, 4),
+            activities=draw.randint(*scale.activities),
+            items=draw.randint(*scale.items),
+            users=draw.randint(*scale.users),
             rates=rates,
             kinds=kinds,
-            pause_s=draw.choice((0.5, 2.0, 5.0)) if large else draw.choice((0.3, 1.0, 2.5)),
-            produce_s=draw.choice((2.0, 8.0, 15.0)) if large else draw.choice((2.0, 4.0, 6.0)),
+            pause_s=draw.choice(scale.pause_s),
+            produce_s=draw.choice(scale.produce_s),
             standby=draw.random() < STANDBY_SHARE,
         )
 

@@ -4,8 +4,9 @@ that compaction took."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -20,7 +21,7 @@ Record = tuple[int, int, bytes | None, bytes | None, Sequence[tuple[str, bytes]]
 """Offset, timestamp, key, value, headers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """`data`: as it goes over the wire; offsets from `base` to below `next`."""
 
@@ -30,12 +31,12 @@ class Batch:
     producer: int = -1
     control: bool = False
 
-    def records(self) -> Iterator[Record]:
+    @cached_property
+    def records(self) -> list[Record]:
         """What is left in it."""
         batch = DefaultRecordBatch(self.data)
         batch.validate_crc()  # it insists
-        for one in batch:
-            yield one.offset, one.timestamp, one.key, one.value, one.headers
+        return [(one.offset, one.timestamp, one.key, one.value, one.headers) for one in batch]
 
 
 def packed(records: Sequence[Record], base: int = 0, producer: int = -1, epoch: int = -1) -> bytearray:
@@ -99,6 +100,12 @@ class PartitionLog:
         """The end of what is committed or aborted."""
         return min(self._open.values(), default=self.end)
 
+    def has(self, start: int, committed: bool) -> bool:
+        """Whether there is anything to send for `start`."""
+        end = self.stable if committed else self.end
+        newest = next((one for one in reversed(self.batches) if one.next <= end), None)
+        return newest is not None and newest.next > start
+
     def since(self, start: int, batches_max: int, committed: bool) -> list[Batch]:
         """What a broker sends for `start`: from the batch that holds it."""
         end = self.stable if committed else self.end
@@ -118,7 +125,7 @@ class PartitionLog:
         for batch in self.since(0, len(self.batches), committed=True):
             dead = any(batch.producer == p and first <= batch.base < marker for p, first, marker in gone)
             if not batch.control and not dead:
-                found += batch.records()
+                found += batch.records
         return found
 
     def compact(self, keep_newest: int, markers_too: bool) -> None:
@@ -134,7 +141,7 @@ class PartitionLog:
             if batch.control:
                 kept += [] if markers_too else [batch]
                 continue
-            records = [one for one in batch.records() if one[0] in alive and last[one[2]] == one[0]]
+            records = [one for one in batch.records if one[0] in alive and last[one[2]] == one[0]]
             if records:
                 data = packed(records, batch.base, batch.producer, 0)
                 kept.append(stamped(data, batch.base, batch.next, batch.producer))

@@ -15,6 +15,8 @@ from typing import Any
 STEP_S = 0.00005
 """What one turn takes: timers and answers come due between any two of them."""
 STEPS_MAX = 400_000
+TURNS_AT_ONCE = 64
+"""Before asyncio's own loop around them comes by."""
 
 
 class Process:
@@ -138,7 +140,15 @@ class SimLoop(asyncio.BaseEventLoop):
         return turn
 
     def _run_once(self) -> None:
-        self._come_due()
+        for _ in range(TURNS_AT_ONCE):
+            self._one_turn()
+            if self._stopping or self.ending:
+                return
+
+    def _one_turn(self) -> None:
+        timers = self._timers
+        if timers and (timers[0][0] <= self.now_s or timers[0][2].gone):
+            self._come_due()
         ready = [p for p in self.processes if p.turns and not p.frozen]
         if not ready:
             self._skip()

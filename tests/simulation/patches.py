@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import consumer, producer
-from tests.simulation.disk import options
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -42,6 +41,8 @@ SMALL: dict[str, Any] = {
     "topologies.census.CHUNK_USERS": 3,
 }
 """Limits and pauses: so that what happens rarely in a large job happens often in a tiny one."""
+LIGHT_ROUNDS = 2
+"""Of the loop between two heavy steps (the job: 8): most of the turns of a seed would be these."""
 EPOCH_S = 1_700_000_000
 
 
@@ -56,6 +57,7 @@ class Patches:
         wall: Callable[[], float] = lambda: EPOCH_S + loop.now_s  # noqa: E731
         make_producer, make_consumer = partial(producer.SimProducer, one), partial(consumer.SimConsumer, one)
         found = dict(SMALL)
+        found["streams.turns.Turns.__init__.__defaults__"] = (LIGHT_ROUNDS,)
         for module in ("streams.recovery", "streams.tail"):
             found[f"{module}.AIOKafkaConsumer"] = make_consumer
             found |= {f"{module}.{name}": getattr(consumer, name) for name in ("take", "answered_at")}
@@ -67,7 +69,8 @@ class Patches:
             "streams.checkpoint.forget_errors": producer.forget_errors,
             "topologies.served.AIOKafkaProducer": make_producer,
             "streams.store.Rdict": one.disk.open,
-            "streams.store._options": options,
+            "streams.store._options": one.disk.options,
+            "streams.store.WriteBatch": one.disk.batch,
             "streams.redis_link.Redis": one.redis,
             "topologies.worker.Redis": one.redis,
             "streams.transport.FrameTable": lambda *_: None,
@@ -84,14 +87,13 @@ class Patches:
         before: list[tuple[Any, str, Any]] = []
         try:
             for path, value in self._all().items():
-                module_name, _, name = path.rpartition(".")
-                module = time if module_name == "time" else import_module(module_name)
-                before.append((module, name, getattr(module, name)))
-                setattr(module, name, value)
+                owner, name = _place(path)
+                before.append((owner, name, getattr(owner, name)))
+                setattr(owner, name, value)
             yield
         finally:
-            for module, name, value in reversed(before):
-                setattr(module, name, value)
+            for owner, name, value in reversed(before):
+                setattr(owner, name, value)
 
     @contextmanager
     def app(self, app: SimApp) -> Iterator[None]:
@@ -103,3 +105,16 @@ class Patches:
             yield
         finally:
             setattr(module, "create_app", before)  # noqa: B010
+
+
+@cache
+def _place(path: str) -> tuple[Any, str]:
+    """Who has the attribute, and its name: "module.name", or "module.Class.method.name"."""
+    *owners, name = path.split(".")
+    cut = len(owners)
+    while cut and ".".join(owners[:cut]) not in sys.modules:
+        cut -= 1
+    owner: Any = import_module(".".join(owners[:cut]))
+    for one in owners[cut:]:
+        owner = getattr(owner, one)
+    return owner, name

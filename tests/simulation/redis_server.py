@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hiredis
 import redis
 from redis.exceptions import ConnectionError as Unreachable
 from redis.exceptions import NoScriptError, ResponseError
@@ -22,23 +24,41 @@ if TYPE_CHECKING:
 
 START_S = 30.0
 REFUSED_S = 0.01
+READ_BYTES = 1 << 16
 
 
 class RedisServer:
     """One for all seeds of a process; each seed begins with it empty."""
 
     def __init__(self, directory: Path) -> None:
-        socket = directory / "redis.sock"
-        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir"]
+        socket_path = directory / "redis.sock"
+        command = [redis_binary(), "--port", "0", "--unixsocket", str(socket_path), "--save", "", "--dir"]
         self._process = subprocess.Popen(
             dies_with_us([*command, str(directory)]), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self.client = redis.Redis(unix_socket_path=str(socket))
+        self.client = redis.Redis(unix_socket_path=str(socket_path))
         deadline_s = time.monotonic() + START_S
         while not self._answers():
             if time.monotonic() > deadline_s:
-                raise TimeoutError(f"redis-server at {socket} does not answer after {START_S:.0f} s")
+                raise TimeoutError(f"redis-server at {socket_path} does not answer after {START_S:.0f} s")
             time.sleep(0.01)
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(socket_path))
+        self._reader = hiredis.Reader(replyError=_error)
+        self.ask([("HELLO", 3)])
+
+    def ask(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """A reply to each, errors among them; a quarter of what redis-py's pipelines cost."""
+        packed = (hiredis.pack_command((*str(c[0]).split(), *c[1:])) for c in commands)
+        self._socket.sendall(b"".join(packed))
+        replies: list[Any] = []
+        while len(replies) < len(commands):
+            reply = self._reader.gets()
+            while reply is False:  # not all of it has come
+                self._reader.feed(self._socket.recv(READ_BYTES))
+                reply = self._reader.gets()
+            replies.append(reply)
+        return replies
 
     def _answers(self) -> bool:
         try:
@@ -47,9 +67,15 @@ class RedisServer:
             return False
 
     def stop(self) -> None:
+        self._socket.close()
         self.client.close()
         self._process.terminate()
         self._process.wait()
+
+
+def _error(text: str) -> ResponseError:
+    """As redis-py tells them apart, as far as it matters here."""
+    return NoScriptError(text) if text.startswith("NOSCRIPT ") else ResponseError(text)
 
 
 class SimRedisServer:
@@ -73,22 +99,22 @@ class SimRedisServer:
 
     def empty(self) -> None:
         """It lost its data."""
-        self._real.client.flushall()
+        self._real.ask([("FLUSHALL",)])
         self.newest.clear()
 
     def forget_scripts(self) -> None:
         """It was restarted with its data."""
-        self._real.client.script_flush()
+        self._real.ask([("SCRIPT", "FLUSH")])
 
     def run(self, commands: Sequence[tuple[Any, ...]], transaction: bool) -> list[Any]:
         """Replies, errors among them. Whoever polls a head sees no version go back."""
         heads = sorted({str(c[3]) for c in commands if c[0] == "EVALSHA" and c[2]})
-        pipe = self._real.client.pipeline(transaction=transaction)
-        for command in commands:
-            pipe.execute_command(*command)
-        for head in heads:
-            pipe.execute_command("HGET", head, "version")
-        replies = pipe.execute(raise_on_error=False)
+        asked = [*commands, *(("HGET", head, "version") for head in heads)]
+        replies: list[Any]
+        if transaction:
+            replies = self._real.ask([("MULTI",), *asked, ("EXEC",)])[-1]
+        else:
+            replies = self._real.ask(asked)
         for head, version in zip(heads, replies[len(commands) :], strict=True):
             if isinstance(version, bytes):
                 before = self.newest.get(head, b"")
