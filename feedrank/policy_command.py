@@ -13,6 +13,7 @@ from rich.table import Table
 from models.policy import Policy
 from models.policy_check import SHARE_MAX, Share, variance_shares
 from streams.policy_file import read_policy
+from topologies.model_watch import scorer_of
 
 app = typer.Typer()
 
@@ -27,14 +28,17 @@ def policy() -> None:
 
 @app.command()
 def check(file: File = None, json_lines: Json = False) -> None:
-    """Refuse a wrong policy with its line; show what each action means for scores."""
+    """Refuse a wrong policy with its line, and models that do not load; show what each action means."""
     read = read_policy(file)
+    trained = scorer_of(read, file.parent).name if file and (read.model.light or read.model.heavy) else None
     shares = variance_shares(read)
     if json_lines:
         for one in shares:
             print(json.dumps(_fields(read, one)))
         return
     print(f"policy {read.version}: {len(read.verbs)} verbs, {len(read.candidates.sources)} sources, good")
+    if trained:
+        print(f"ranks with {trained}")
     _print(shares)
     for one in shares:
         if one.rules_alone:

@@ -11,6 +11,7 @@ from feedrank.cli import run
 from models.features import FEATURE_NAMES
 from streams.errors import ExitCode
 from streams.policy_file import policy_text, read_policy
+from tests.feedrank.test_train import data_set
 
 Captured = pytest.CaptureFixture[str]
 
@@ -54,6 +55,19 @@ def test_a_wrong_file_ends_with_one_line_and_its_exit_code(
     shown = capsys.readouterr().err
     assert says in shown
     assert shown.count("\n") == 1
+
+
+def test_models_that_it_names_are_loaded(tmp_path: Path, capsys: Captured) -> None:
+    """A worker with this policy would not start: better said here."""
+    file = tmp_path / "trained.toml"
+    file.write_text(policy_text() + '\n[model]\nlight = "light"\n')
+    assert run(["policy", "check", str(file)]) == ExitCode.BAD_INPUT
+    assert f"{tmp_path / 'light'}: manifest.json is missing; train one" in capsys.readouterr().err
+    data_set(tmp_path / "set.parquet", rows=600)
+    assert run(["train", str(tmp_path / "set.parquet"), str(tmp_path / "light")]) == ExitCode.OK
+    capsys.readouterr()
+    assert run(["policy", "check", str(file)]) == ExitCode.OK
+    assert "ranks with light-" in capsys.readouterr().out
 
 
 def test_all_features_are_listed(capsys: Captured) -> None:
