@@ -17,6 +17,7 @@ from feedrank.embedding.make import Publication, live, make, refused
 from feedrank.load import jsonl
 from feedrank.load.events import Tally
 from feedrank.load.send import Sender, encoder
+from models.item_columns import EMBEDDING_DIM
 from models.learned.embeddings import similar as nearest
 from streams.embedding_folder import read_embeddings
 from streams.errors import ExitCode, OperatorError
@@ -138,5 +139,11 @@ def _made(
     if not manifest["metrics"]:
         print("  not judged: too few people engaged both before and after the last fifth of the time")
     if previous is not None:
-        print(f"  turned onto {previous}: {manifest['items_turned_onto_the_previous']} items in both")
+        common = manifest["items_turned_onto_the_previous"]
+        print(f"  turned onto {previous}: {common} items in both")
+        if common < EMBEDDING_DIM:
+            print(
+                f"  warning: {common} items do not fix {EMBEDDING_DIM} axes: interests will not keep their "
+                "meaning; learn from data that share more items"
+            )
     sys.stdout.flush()

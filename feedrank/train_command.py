@@ -14,7 +14,8 @@ from feedrank.training.fit import CORRECTED, POSITIONS, Spec
 from feedrank.training.fit import train as fit_model
 from feedrank.training.report import measured
 from streams.errors import OperatorError
-from streams.model_folder import KINDS, LINEAR, write_model
+from streams.model_folder import KINDS, LINEAR, MANIFEST, write_model
+from streams.whole_folder import refuse_other
 
 CALIBRATIONS = ("platt", "isotonic")
 
@@ -43,6 +44,7 @@ def train(
     ):
         if given not in known:
             raise OperatorError(f"{option} is {given!r}; choose one of {', '.join(known)}")
+    refuse_other(folder, MANIFEST, "model")
     rows = load(data)
     spec = Spec(kind, name or folder.name, calibration, seed, trees, leaves, rate, position)
     trained = fit_model(rows, spec, lambda told: print(told, file=sys.stderr, flush=True))

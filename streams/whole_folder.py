@@ -18,8 +18,7 @@ def written_whole(folder: Path, marker: str, what: str) -> Iterator[Path]:
 
     Raises OperatorError where the place holds something else, or cannot be written.
     """
-    if folder.exists() and not (folder / marker).is_file():
-        raise OperatorError(f"{folder} is there and holds no {what}; name another folder")
+    refuse_other(folder, marker, what)
     part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
     try:
         for left in (part, old):
@@ -32,3 +31,9 @@ def written_whole(folder: Path, marker: str, what: str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise OperatorError(f"{folder} cannot be written: {error}; choose another place") from error
+
+
+def refuse_other(folder: Path, marker: str, what: str) -> None:
+    """Raises OperatorError where `folder` is there and holds something else; ask before long work."""
+    if folder.exists() and not (folder / marker).is_file():
+        raise OperatorError(f"{folder} is there and holds no {what}; name another folder")

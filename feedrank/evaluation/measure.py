@@ -72,6 +72,19 @@ class Comparison:
         return values if segment is None else np.where(self.segments[segment], values, np.nan)
 
 
+def _no_slates(data: DataSet, split: str) -> str:
+    least = f"at least {SLATES_MIN} shown rows"
+    if not _in_slates(data.slate[data.shown]).any():
+        return (
+            f"{data.path} has no slate of {least} in any split, so there is no order to judge. Impressions "
+            "of one page need one slate_id; rows of Open Bandit are alone, see `feedrank bench openbandit`"
+        )
+    return (
+        f"{data.path} has no slate of {least} in the split {split!r}; make it with larger shares, or name "
+        "another split"
+    )
+
+
 def compare(data: DataSet, split: str, scorers: Mapping[str, AnyScorer], k: int) -> Comparison:
     """Measure models on the shown rows of a split; the first is the one that others are compared with.
 
@@ -80,11 +93,7 @@ def compare(data: DataSet, split: str, scorers: Mapping[str, AnyScorer], k: int)
     rows = data.of(split)
     rows = rows.where(_in_slates(rows.slate))
     if not len(rows):
-        raise OperatorError(
-            f"{data.path} has no slate of at least {SLATES_MIN} shown rows in the split {split!r}; "
-            "make it with larger shares, or name another split",
-            ExitCode.BAD_INPUT,
-        )
+        raise OperatorError(_no_slates(data, split), ExitCode.BAD_INPUT)
     if not grades(rows).any():
         raise OperatorError(
             f"{data.path} has no action on what was shown in the split {split!r}; "

@@ -119,6 +119,18 @@ def test_a_new_training_is_turned_onto_the_one_in_use(folder: Path, tmp_path: Pa
     assert np.abs(inner - turned).max() < 1e-4, "turning stretches nothing"
 
 
+def test_a_refresh_that_shares_too_few_items_says_so(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = people(tmp_path / "others.jsonl", acts=3_000)
+    others.write_text(others.read_text().replace('"i', '"other').replace('"othertem', '"item'))
+    asked = ["embeddings", "jsonl", str(others), str(tmp_path / "new"), "--previous", str(folder)]
+    assert cli.run(asked) == ExitCode.OK
+    out = capsys.readouterr().out
+    assert "0 items in both" in out
+    assert "warning: 0 items do not fix 64 axes" in out
+
+
 def test_the_job_stores_what_was_learned(file: Path, folder: Path) -> None:
     made, _ = read_embeddings(folder)
     items = live(past_of(jsonl.events(file), VERBS).items)

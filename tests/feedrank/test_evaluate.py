@@ -170,6 +170,14 @@ def drawn(path: Path, slates: int = 1_200, pool: int = 8, missing: int = 0, seed
     return path
 
 
+def test_impressions_that_stand_alone_have_no_order_to_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn(tmp_path / "set.parquet", slates=50)
+    assert run(["evaluate", str(tmp_path / "set.parquet")]) == ExitCode.BAD_INPUT
+    assert "in any split, so there is no order to judge" in capsys.readouterr().err
+
+
 def test_drawn_slots_tell_what_another_order_would_earn(tmp_path: Path) -> None:
     data = load(drawn(tmp_path / "drawn.parquet"))
     scores = data.features[NAMES.index("author_followed")].astype(np.float64)

@@ -151,6 +151,18 @@ def test_a_handful_of_clicks_is_not_enough_for_any_kind(
     assert capsys.readouterr().err.count("20 of both are needed") >= 3
 
 
+def test_another_folder_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is asked first: not even a data set that is missing comes before."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(b"x")
+    asked = ["train", str(tmp_path / "none.parquet"), str(tmp_path / "photos")]
+    assert run(asked) == ExitCode.USAGE
+    assert "photos is there and holds no model" in capsys.readouterr().err
+    assert (tmp_path / "photos" / "one.jpg").exists()
+
+
 def test_another_kind_is_refused(data: Path, tmp_path: Path) -> None:
     assert run(["train", str(data), str(tmp_path / "m"), "--kind", "deep"]) == ExitCode.USAGE
 
