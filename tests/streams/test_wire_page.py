@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import orjson
 import pytest
@@ -23,7 +24,9 @@ ITEMS = [line for line in OBJECTS if b"item_id" in line]
 
 
 @pytest.mark.parametrize(("value_format", "values"), [("avro", [ACTIVITY]), ("json", ACTIVITIES)])
-def test_the_activities_of_the_page_are_read(value_format: str, values: list[bytes]) -> None:
+def test_the_activities_of_the_page_are_read(
+    value_format: Literal["avro", "json"], values: list[bytes]
+) -> None:
     partition, count = partition_of(b"ann", PARTITIONS), len(values)
     times = [NOW_MS + 60_000] * count
     decoder = Decoder(value_format, VERBS, PARTITIONS)
@@ -34,7 +37,7 @@ def test_the_activities_of_the_page_are_read(value_format: str, values: list[byt
 
 
 @pytest.mark.parametrize(("value_format", "values"), [("avro", [ITEM]), ("json", ITEMS)])
-def test_the_item_of_the_page_is_read(value_format: str, values: list[bytes]) -> None:
+def test_the_item_of_the_page_is_read(value_format: Literal["avro", "json"], values: list[bytes]) -> None:
     changes, dead = ItemDecoder(value_format).decode("t", 0, [0], [NOW_MS], [b"item-7"], values)
     assert not dead
     (found,) = changes.upserts
