@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HOLD_SHARE = 0.6
+HOLD_SHARE = 0.8
 """Of the longest hold that is allowed: what a slice should take, so that one that takes longer still fits."""
 
 
@@ -31,7 +31,7 @@ class SliceSize:
         self.now = min(self.least, self.most)
 
     def took(self, records: int, seconds: float) -> None:
-        """A slice of so many records held the loop for so long."""
+        """A slice of so many records held the loop for so long, in CPU time: other processes do not count."""
         if seconds > self.hold_ms_max / 1_000 * HOLD_SHARE:
             self.now = max(min(self.least, self.most), min(self.now, records) * 4 // 5)
         elif records >= self.now:

@@ -76,6 +76,7 @@ class Patches:
             "streams.transport.FrameTable": lambda *_: None,
             "time.monotonic": loop.time,
             "time.perf_counter": loop.time,
+            "time.thread_time": loop.time,
             "time.time": wall,
             "time.monotonic_ns": lambda: int(loop.now_s * 1e9),
             "time.time_ns": lambda: int(wall() * 1e9),
