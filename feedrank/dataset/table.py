@@ -166,6 +166,10 @@ def load(path: Path) -> DataSet:
     try:
         table = pq.read_table(path)
         stored = pq.read_metadata(path).metadata or {}
+    except FileNotFoundError as error:
+        raise OperatorError(
+            f"{path} is not there; check the path, or make one with `feedrank dataset`", ExitCode.BAD_INPUT
+        ) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise OperatorError(
             f"{path} is no data set that can be read ({error}); make one with `feedrank dataset`",
