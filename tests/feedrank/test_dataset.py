@@ -127,7 +127,7 @@ def test_a_foreign_parquet_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
     with pytest.raises(OperatorError, match="no metadata of feedrank"):
         table.load(tmp_path / "foreign.parquet")
-    with pytest.raises(OperatorError, match="elsewhere.parquet is not there; check the path"):
+    with pytest.raises(OperatorError, match=r"elsewhere\.parquet is not there; check the path"):
         table.load(tmp_path / "elsewhere.parquet")
 
 
