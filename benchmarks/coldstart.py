@@ -31,7 +31,7 @@ from models.evaluation.bootstrap import mean
 from models.policy import Policy
 from tests.fast_path import FastPath
 
-WORLDS = {"default": 3, "exploration off": 2}
+WORLDS = {"default": 6, "exploration off": 2}
 """By variant of the policy: as many as docs/benchmarks.md tells of. One takes a minute of CPU."""
 
 USERS = 400
