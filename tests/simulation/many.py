@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ class Table:
 
     def __init__(self, directory: Path) -> None:
         logging.disable(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # its process was killed
         self._disk, self._redis = directory / "disk", RedisServer(directory)
         self.play(0)  # imports and caches come with the first seed
         gc.freeze()  # and are not walked again and again

@@ -240,6 +240,8 @@ class Simulation:
         """As `feedrank settle` does; when it gives up it is asked again, when refused for a later tick."""
         tick = tick_of(self.script.end_ms, TICK_S * 1_000)
         tps = [TopicPartition(ACTIVITIES, p) for p in range(self.plan.partitions)]
+        while any(self.broker.logs[tp].stable < self.broker.logs[tp].end for tp in tps):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_S)  # nobody can read yet what lies behind an open transaction
         ends = {tp.partition: end for tp, end in self.broker.ends(tps, committed=True).items()}
         board = SettleBoard(SimRedis(self.redis), NAMES)  # type: ignore[arg-type]
         for attempt in range(SETTLES_MAX):
