@@ -13,7 +13,7 @@ from feedrank.load.events import Event
 from streams.errors import ExitCode
 from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
-from tests.oracle.digest import digest
+from tests.oracle.digest import digest, tables
 from tests.oracle.feeds import World
 from tests.waiting import until
 
@@ -40,9 +40,15 @@ def environment(job: Job) -> dict[str, str]:
 
 
 def digest_of(job: Job, namespace: str, *arguments: str) -> str:
-    found = re.search(r"^digest ([0-9a-f]{64})$", feedrank(job, "digest", namespace, *arguments), re.M)
-    assert found
-    return found[1]
+    return digested(job, namespace, *arguments)[1]
+
+
+def digested(job: Job, namespace: str, *arguments: str) -> tuple[str, str]:
+    """A namespace's tables and its digest."""
+    said = feedrank(job, "digest", namespace, *arguments)
+    found = re.search(r"^(users .*\nitems .*\nfeeds .*\n)as_of .*\ndigest ([0-9a-f]{64})$", said, re.M)
+    assert found, said
+    return found[1], found[2]
 
 
 def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None:
@@ -104,8 +110,9 @@ def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: Worl
     settled = world.settled(as_of_ms, TICK_MS)
     for namespace in (job.namespace, "whole"):
         feedrank(job, "settle", "--as-of-ms", str(as_of_ms), namespace=namespace)
-        found = digest_of(job, namespace, "--as-of-ms", str(settled.as_of_ms), "--rows", "topics")
-        assert found == digest(world, settled), namespace
+        made, found = digested(job, namespace, "--as-of-ms", str(settled.as_of_ms), "--rows", "topics")
+        assert made == tables(world, settled), namespace
+        assert found == digest(world, settled)
 
 
 def killed(job: Job, *arguments: str, after_s: float) -> str:

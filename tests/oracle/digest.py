@@ -13,8 +13,13 @@ CHUNK = 25
 
 
 def digest(world: World, settled: Settled) -> str:
+    return hashlib.sha256(tables(world, settled).encode()).hexdigest()
+
+
+def tables(world: World, settled: Settled) -> str:
+    """A line for each table: its name, how many records it has, and their number."""
     feeds = ((one, user.id, settled.feed(user, one)) for user in settled.active() for one in SURFACES)
-    text = "".join(
+    return "".join(
         f"{name} {table(rows)}\n"
         for name, rows in (
             ("users", world.user_rows().items()),
@@ -22,7 +27,6 @@ def digest(world: World, settled: Settled) -> str:
             ("feeds", [(f"{surface}\0{user}".encode(), head(feed)) for surface, user, feed in feeds]),
         )
     )
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def table(rows: Iterable[tuple[bytes, bytes]]) -> str:
