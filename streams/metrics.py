@@ -7,7 +7,7 @@ labelled metrics are looked up once and kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -19,6 +19,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from streams.dead_letters import DeadLetter
 
 FRESHNESS_BUCKETS_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.175, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGE_BUCKETS_S = (0.0001, 0.0003, 0.001, 0.003, 0.005, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -134,6 +136,11 @@ class Metrics:
         """Add to several children of a counter with one label."""
         for label, amount in amounts.items():
             self.add(counter, amount, label)
+
+    def set_aside(self, letters: Iterable[DeadLetter]) -> None:
+        """These became dead letters."""
+        for letter in letters:
+            self.add(self.dead_letters, 1, letter.reason.value)
 
     def set(self, gauge: Gauge, value: float, *labels: object) -> None:
         """Set the gauge's child with these labels."""

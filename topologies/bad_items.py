@@ -17,6 +17,7 @@ from streams.checkpoint import ShardLost
 from streams.concerns import KafkaSettings
 from streams.dead_letters import DeadLetter
 from streams.log import logger
+from streams.metrics import Metrics
 from streams.shard import Shard
 from streams.stretch import read_stretch
 from topologies.item_shard import ItemShard
@@ -61,8 +62,10 @@ def _size(letter: DeadLetter) -> int:
 class BadItemsAgain:
     """Reads bad items again that memory could not keep, for shards that have not set them aside yet."""
 
-    def __init__(self, kafka: KafkaSettings, decode: Decode, failed: Callable[[BaseException], None]) -> None:
-        self._kafka, self._decode, self._failed = kafka, decode, failed
+    def __init__(
+        self, kafka: KafkaSettings, decode: Decode, failed: Callable[[BaseException], None], metrics: Metrics
+    ) -> None:
+        self._kafka, self._decode, self._failed, self._metrics = kafka, decode, failed, metrics
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def begin(self, shard: Shard[ItemShard], partition: int, stop: int) -> None:
@@ -84,7 +87,7 @@ class BadItemsAgain:
     async def _run(self, shard: Shard[ItemShard], partition: int, stop: int) -> None:
         async def set_aside(batch: RecordBatch) -> None:
             letters = await self._decode(batch)
-            shard.state.set_aside(partition, letters, batch.next_offset)
+            self._metrics.set_aside(shard.state.set_aside(partition, letters, batch.next_offset))
             if letters:
                 await shard.cut_now()
 

@@ -126,7 +126,7 @@ class Heartbeat:
         if state.items_next.get(partition, 0) < bad.complete_from[partition]:
             self.read_again(shard, partition, bad.complete_from[partition])
         else:
-            state.set_aside(partition, bad.letters[partition], next_offset)
+            self.metrics.set_aside(state.set_aside(partition, bad.letters[partition], next_offset))
 
     def _standing(self, shard: Shard[Any]) -> None:
         """Lag and position, for monitors and for the watchdog."""

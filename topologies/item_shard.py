@@ -222,14 +222,14 @@ class ItemShard:
         if asleep.size:
             self._publish(asleep, self.gate.closed, self.gate.closed * self.gate.tick_ms)
 
-    def set_aside(self, items_partition: int, bad: Iterable[DeadLetter], next_offset: int) -> None:
-        """Bad items of a partition of `items`, all read up to `next_offset`: each goes out once, however
-        often and by however many workers it is read."""
-        done = self.items_next.get(items_partition, 0)
+    def set_aside(self, partition: int, bad: Iterable[DeadLetter], next_offset: int) -> list[DeadLetter]:
+        """Bad items, all read up to `next_offset`: each goes out once, whoever reads it. Returns those."""
+        done = self.items_next.get(partition, 0)
+        fresh = [letter for letter in bad if done <= letter.offset < next_offset]
+        self._letters += [letter.to_message(self.names.group) for letter in fresh]
         if next_offset > done:
-            fresh = [letter for letter in bad if letter.offset >= done]
-            self._letters += [letter.to_message(self.names.group) for letter in fresh]
-            self.items_next[items_partition] = next_offset
+            self.items_next[partition] = next_offset
+        return fresh
 
     # -- the checkpoint (streams.durable.ShardState) -----------------------------------------------------
 

@@ -120,7 +120,7 @@ class Worker(Service):  # type: ignore[misc]
         self.delivery = Delivery(self.writer, self.served, metrics, told.health, self.ingest.shown)
         self.emission = self._emission()
         self.heartbeat = Heartbeat(self.users, self.items, self.catalogue, self.clock, metrics, told.progress)
-        self.bad_items = BadItemsAgain(settings.kafka, self.catalogue.refused, self.app.fail)
+        self.bad_items = BadItemsAgain(settings.kafka, self.catalogue.refused, self.app.fail, metrics)
         self.heartbeat.read_again = self.bad_items.begin
         self.redis = Redis.from_url(settings.redis.address)
         self.settler = Settler(

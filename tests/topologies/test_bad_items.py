@@ -15,6 +15,7 @@ from streams.durable import Message
 from streams.loop_watch import Progress
 from streams.metrics import Metrics
 from tests.conftest import MakeTopic
+from tests.streams.counted import counted
 from tests.streams.fakes import kafka_at, produce
 from tests.waiting import until_async
 from topologies import bad_items
@@ -60,9 +61,11 @@ class OwnedShard:
         return [int(headers["__connect.errors.offset"]) for headers in found]
 
 
-async def beaten(kafka: str, topic: str, shards: list[OwnedShard]) -> None:
-    """A worker that has read all bad items, and beats until its shard has set all of them aside."""
+async def beaten(kafka: str, topic: str, shards: list[OwnedShard]) -> float:
+    """A worker that has read all bad items, and beats until its shard has set all of them aside.
+    Returns how many it counted."""
     failures: list[BaseException] = []
+    metrics = Metrics()
     catalogue = Catalogue(ItemIndex(100), ItemDecoder("json"), None, 1, lambda fps: None)
 
     async def came(batch: RecordBatch) -> None:
@@ -71,8 +74,8 @@ async def beaten(kafka: str, topic: str, shards: list[OwnedShard]) -> None:
     await bad_items.read_stretch(kafka_at(kafka), topic, 0, BAD, came, partition=0, records_max=500)
     assert len(catalogue.bad_items.letters[0]) == KEPT
     table: Any = type("Table", (), {"shards": {}})()
-    again = BadItemsAgain(kafka_at(kafka), catalogue.refused, failures.append)
-    beat = Heartbeat(table, table, catalogue, StreamClock(None), Metrics(), Progress())
+    again = BadItemsAgain(kafka_at(kafka), catalogue.refused, failures.append, metrics)
+    beat = Heartbeat(table, table, catalogue, StreamClock(None), metrics, Progress())
     beat.read_again = again.begin
     for shard in shards:
 
@@ -85,6 +88,7 @@ async def beaten(kafka: str, topic: str, shards: list[OwnedShard]) -> None:
             await shard.cut_now()
     await again.stop()
     assert not failures
+    return counted(metrics.dead_letters)
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def topic(kafka: str, make_topic: MakeTopic, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_each_is_one_dead_letter_in_order(kafka: str, topic: str) -> None:
     shard = OwnedShard()
-    asyncio.run(beaten(kafka, topic, [shard]))
+    assert asyncio.run(beaten(kafka, topic, [shard])) == BAD
     assert shard.letters() == list(range(BAD))
 
 

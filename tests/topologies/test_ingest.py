@@ -7,6 +7,7 @@ import pytest
 from streams.batch import RecordBatch
 from streams.errors import ExitCode, OperatorError
 from tests.oracle.records import Activity, Item
+from tests.streams.counted import counted
 from tests.topologies.in_process import LocalWorker, Sizes
 from tests.topologies.outside import USERS, Board, Heads, Topics
 from tests.topologies.test_in_process import policy
@@ -86,6 +87,15 @@ def test_bad_records_are_looked_at_in_parts_with_a_turn_of_the_loop_between_them
     assert (max(held), sum(held)) == (3, 40)
     ledger = one.users.shards[0].state.ledger
     assert (ledger.applied, ledger.dead) == (20, 20)
+
+
+def test_a_batch_without_a_good_record_is_counted() -> None:
+    one = ready()
+    one.topics.activities[0] += [None] * 3
+    one.ingest((USERS, 0), 3)
+    metrics = one.user_ingest.metrics
+    assert counted(metrics.dead_letters) == 3
+    assert metrics.registry.get_sample_value("feedrank_activities_total", {"outcome": "dead"}) == 3
 
 
 def test_a_slice_of_more_users_than_fit_says_what_to_do() -> None:
