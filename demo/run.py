@@ -73,7 +73,7 @@ class Demo:
         self._await("the worker to be ready", self._worker_ready, START_DEADLINE_S)
         self._await("the people to be ready", lambda: self.site.people.phase == "ready", START_DEADLINE_S)
         self._await("the API to be ready", self._api_ready, START_DEADLINE_S)
-        self._await("the visitor's feed", self._first_feed, START_DEADLINE_S)
+        self._await("the visitor's feed", self._first_feed, START_DEADLINE_S, moving=self._worked)
         self._await("the first feeds of everyone", self._all_ranked, RANKED_DEADLINE_S, must=False)
         took_s = time.monotonic() - begun_s
         print(f"ready after {took_s:.1f} s with {self.site.tail.read:,} activities of the past", flush=True)
@@ -106,9 +106,14 @@ class Demo:
                 if not must:
                     return
                 raise OperatorError(
-                    f"waited {deadline_s:.0f} s for {what}; the logs are in {self.site.directory}",
-                    ExitCode.INTERNAL,
+                    f"waited {deadline_s:.0f} s for {what}; close what else keeps this machine busy and try "
+                    f"again, or see the logs in {self.site.directory}",
+                    ExitCode.STALLED,
                 )
+
+    def _worked(self) -> dict[str, float]:
+        """What the worker has counted: grows while it works, however slowly."""
+        return dict(self.numbers.counters)
 
     def _worker_ready(self) -> bool:
         return fetch(f"{self.site.worker_url}/readyz")[0] == 200
