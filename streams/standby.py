@@ -62,6 +62,7 @@ class Standby:
         copies, self._copies = self._copies, {}
         for copy in copies.values():
             copy.store.close()
+        self._observer.stood_by(self._source, 0, 0)
 
     async def _run(self) -> None:
         while True:

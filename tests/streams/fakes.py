@@ -41,6 +41,10 @@ class Watcher(Observer):
         self.recoveries: list[int] = []
         self.losses: list[str] = []
         self.flushes: list[int] = []
+        self.copies = 0
+
+    def stood_by(self, topic: str, copies: int, rows: int) -> None:
+        self.copies = copies
 
     def checkpointed(
         self, topic: str, partition: int, rows: int, size_bytes: int, seconds: float, outcome: Outcome

@@ -80,8 +80,10 @@ def test_a_shard_that_was_given_away_is_followed_from_where_it_was(
         async with Worker(kafka, source, tmp_path / "second") as second:
             end = await committed(second, kafka, source, records[100:200])
             await until(lambda: position(first) == end)
+            await until(lambda: first.watcher.copies == 1)
             await second.abandon()
         await first.shards.recover([0])
+        assert first.watcher.copies == 0
         assert first.watcher.recoveries == [0, 0]
         end = await produce(kafka, source, records[200:])
         await first.applied(end)
