@@ -59,23 +59,28 @@ class Standby:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        self._close()
+
+    def _close(self) -> None:
         copies, self._copies = self._copies, {}
         for copy in copies.values():
             copy.store.close()
         self._observer.stood_by(self._source, 0, 0)
 
     async def _run(self) -> None:
+        """Until the next assignment; at once when there is nothing to copy."""
         while True:
             try:
-                await self._keep_up()
+                return await self._keep_up()
             except (OperatorError, KafkaError, StoreClosed) as error:
                 log.warning("copies of other workers' shards are not kept up", job=self._name, why=str(error))
+            self._close()  # one that has failed once is of no more use
             await asyncio.sleep(RETRY_S)
 
     async def _keep_up(self) -> None:
         async with ChangelogReader(self._kafka) as reader:
             for partition in await reader.partitions(self._changelog):
-                if partition not in self._own and partition not in self._copies:
+                if partition not in self._own:
                     store = opened(self._folder / f"{self._name}-{partition}")
                     self._copies[partition] = Copy(store, self._turns)
             while self._copies:
