@@ -280,8 +280,8 @@ def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_slice_of_too_many_users_is_refused() -> None:
-    with pytest.raises(ValueError, match="17 users in a slice"):
-        gather(query([user(n) for n in range(17)], ItemIndex(10)))
+    with pytest.raises(ValueError, match="65 users in a slice"):
+        gather(query([user(n) for n in range(65)], ItemIndex(10)))
 
 
 def test_an_empty_index_gives_no_candidates() -> None:
