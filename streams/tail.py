@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
-from streams.faust_private.raw import RawFetch, answered_at, partitions_of, take
+from streams.faust_private.raw import RawFetch, answered_at, partitions_of, position_of, take
 from streams.fetch import Unpacker
 from streams.log import logger
 from streams.recovery import Arrival
@@ -107,9 +107,12 @@ class TailReader:
             ) from error
 
     def _reached(self, ends: dict[TopicPartition, int]) -> bool:
-        arrival = self._arrival
-        return arrival is not None and all(
-            self._positions.get(tp, 0) >= end or arrival.reached(tp, end) for tp, end in ends.items()
+        """Whether all before these ends is given away. Where the consumer stands says so of holes only: what
+        it has handed out may still wait for its turn in `_read`."""
+        consumer, arrival = self._consumer, self._arrival
+        return (consumer is not None and arrival is not None) and all(
+            self._positions[tp] >= end or (position_of(consumer, tp) < end and arrival.reached(tp, end))
+            for tp, end in ends.items()
         )
 
     async def _ask_ends(self) -> dict[TopicPartition, int]:
@@ -168,6 +171,8 @@ class TailReader:
             while True:
                 for fetch in await take(consumer, lambda: None, POLL_S):
                     await self._read(fetch)
+                for tp in self._positions:  # all that was handed out is given away: markers were passed, too
+                    self._positions[tp] = max(self._positions[tp], position_of(consumer, tp))
                 async with self._moved:
                     self._rounds += 1
                     self._moved.notify_all()

@@ -65,6 +65,7 @@ class Patches:
             "streams.recovery.position_of": consumer.position_of,
             "streams.recovery.partitions_of": consumer.partitions_of,
             "streams.tail.partitions_of": consumer.partitions_of,
+            "streams.tail.position_of": consumer.position_of,
             "streams.checkpoint.AIOKafkaProducer": make_producer,
             "streams.checkpoint.forget_errors": producer.forget_errors,
             "topologies.served.AIOKafkaProducer": make_producer,

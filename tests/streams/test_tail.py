@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.batch import RecordBatch
 from streams.tail import TailReader
@@ -70,6 +70,36 @@ def test_caught_up_includes_what_was_there_when_asked(kafka: str, make_topic: Ma
                 await produce(kafka, items, numbers(5))
                 await reader.caught_up(GUARD_S)
                 assert len(seen.rows[items, 0]) == 5 * (at + 1)
+
+    asyncio.run(story())
+
+
+def test_what_is_handed_out_and_not_given_away_yet_is_not_caught_up(
+    kafka: str, make_topic: MakeTopic
+) -> None:
+    """An index that is still taking in items must not let ingest go on as if it knew them."""
+    items = make_topic("items")
+
+    async def story() -> None:
+        began, go_on, seen = asyncio.Event(), asyncio.Event(), list[int]()
+
+        async def slowly(batch: RecordBatch) -> None:
+            began.set()
+            await go_on.wait()
+            seen.append(len(batch))
+
+        reader = TailReader(kafka_at(kafka), [items], slowly, lambda error: None, records_max=2)
+        reader.start()
+        try:
+            await reader.caught_up(GUARD_S)
+            end = await produce(kafka, items, numbers(6))
+            await began.wait()
+            assert not reader._reached({TopicPartition(items, 0): end})
+            go_on.set()
+            await reader.caught_up(GUARD_S)
+            assert sum(seen) == 6
+        finally:
+            await reader.stop()
 
     asyncio.run(story())
 
