@@ -12,7 +12,7 @@ from streams.errors import ExitCode, OperatorError
 from streams.past_records import values_from
 from tests.conftest import MakeTopic
 from tests.services import free_port
-from tests.waiting import GUARD_S
+from tests.waiting import GUARD_S, until
 
 pytestmark = pytest.mark.kafka
 
@@ -50,11 +50,12 @@ def test_only_whole_committed_checkpoints_count(kafka: str, make_topic: MakeTopi
     commit(kafka, topic, [(b"uann", b"2"), (b"ubob", None), (POSITION_KEY, b"p2")])
     commit(kafka, topic, [(b"uann", b"3"), (POSITION_KEY, b"p3")], whole=False)
     whole = {b"uann": b"2", POSITION_KEY: b"p2"}
-    assert newest(kafka, topic) == whole
+    until(lambda: newest(kafka, topic) == whole, "a commit shows a few ms after its answer, or later")
     commit(kafka, topic, [(b"uann", b"4")])  # the rest of this checkpoint is still to come
     assert newest(kafka, topic) == whole
     commit(kafka, topic, [(POSITION_KEY, b"p4")])
-    assert newest(kafka, topic) == {b"uann": b"4", POSITION_KEY: b"p4"}
+    last = {b"uann": b"4", POSITION_KEY: b"p4"}
+    until(lambda: newest(kafka, topic) == last, "the whole checkpoint shows")
     assert newest(kafka, topic, 0) == {}
 
 
