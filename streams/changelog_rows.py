@@ -19,6 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from streams.concerns import KafkaSettings
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
+from streams.watermarks import watermarks
 
 ANSWER_S = 10.0
 SILENCE_S_MAX = 60.0
@@ -82,7 +83,7 @@ class ChangelogRows:
         held: dict[bytes, bytes | None] = {}
         try:
             asked = TopicPartition(self._topic, partition)
-            start, end = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S)
+            start, end = watermarks(self._consumer, asked, ANSWER_S)
             self._consumer.assign([TopicPartition(self._topic, partition, start)])
             last_s = time.monotonic()
             while start < end:

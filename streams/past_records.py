@@ -9,6 +9,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
+from streams.watermarks import watermarks
 
 ANSWER_S = 10.0
 SILENCE_S_MAX = 30.0
@@ -55,7 +56,7 @@ class PastRecords:
         """One partition's records from offset `start` on. Raises OperatorError when the log begins later."""
         asked = TopicPartition(self._topic, partition, start)
         try:
-            first, end = self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S)
+            first, end = watermarks(self._consumer, asked, ANSWER_S)
             if start < first:
                 raise OperatorError(
                     f"{self._topic} partition {partition} begins at {first}: {first - start} records from "

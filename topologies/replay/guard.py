@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
+from streams.watermarks import watermarks
 from wire.names import ROUTE_KEY, Namespace
 from wire.route import Route, WrongRouteError
 
@@ -51,7 +52,7 @@ def _demand_no_state(kafka: KafkaSettings, names: Namespace) -> None:
                 continue
             for partition in topics[topic].partitions:
                 at = TopicPartition(topic, partition)
-                if consumer.get_watermark_offsets(at, timeout=ANSWER_S)[1] > 0:
+                if watermarks(consumer, at, ANSWER_S)[1] > 0:
                     raise _refusal(names, f"{topic} holds rows of a worker")
     except KafkaException as error:
         raise OperatorError(

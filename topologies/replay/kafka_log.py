@@ -24,6 +24,7 @@ from streams.errors import ExitCode, OperatorError
 from streams.faust_private.raw import RawFetch, take
 from streams.fetch import Unpacker
 from streams.recovery import Arrival
+from streams.watermarks import watermarks
 from wire.names import ACTIVITIES, ITEMS
 
 ANSWER_S = 10.0
@@ -98,9 +99,7 @@ def _bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
         raise OperatorError(
             f"{topic}: {found.error.str()}; create it with `feedrank topics create`", ExitCode.TOPICS_WRONG
         )
-    return {
-        p: consumer.get_watermark_offsets(At(topic, p), timeout=ANSWER_S) for p in sorted(found.partitions)
-    }
+    return {p: watermarks(consumer, At(topic, p), ANSWER_S) for p in sorted(found.partitions)}
 
 
 def _at(consumer: Consumer, at_ms: int, ends: dict[int, int]) -> dict[int, int]:
