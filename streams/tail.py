@@ -17,8 +17,8 @@ from streams.log import logger
 from streams.recovery import Arrival
 
 POLL_S = 0.1
-FETCH_WAIT_MS = 200
-"""How long a broker holds an answer that would be empty: what comes is answered at once."""
+FETCH_WAIT_MS = 20
+"""Short: whoever asks where the topics end waits behind it, as a broker answers a connection in order."""
 RECORDS_PER_BATCH_MAX = 1_000
 BACKOFF_S_MIN = 0.1
 BACKOFF_S_MAX = 5.0
