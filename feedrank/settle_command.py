@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
+from streams.watermarks import watermarks
 from topologies.settlement import SettleBoard, SettleRefused, SettleRequest
 from topologies.ticks import tick_of
 from wire.names import ACTIVITIES
@@ -36,7 +37,7 @@ def end_offsets(kafka: KafkaSettings) -> dict[int, int]:
                 ExitCode.TOPICS_WRONG,
             )
         parts = [TopicPartition(ACTIVITIES, p) for p in topic.partitions]
-        return {p.partition: consumer.get_watermark_offsets(p, METADATA_S)[1] for p in parts}
+        return {p.partition: watermarks(consumer, p, METADATA_S)[1] for p in parts}
     except KafkaException as error:
         raise OperatorError(
             f"{kafka.bootstrap_servers} does not answer ({error.args[0]}); check KAFKA_BOOTSTRAP_SERVERS",

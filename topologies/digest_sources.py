@@ -16,6 +16,7 @@ from streams.concerns import KafkaSettings, RedisSettings
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.store import ShardStore
+from streams.watermarks import watermarks
 from topologies.digest import Digest, TableDigest, record_hash
 from topologies.replay.feeds import decode_head, encode_head, feed_key
 from wire.names import SURFACES, Namespace
@@ -111,7 +112,7 @@ def digest_changelog(kafka: KafkaSettings, topic: str) -> TableDigest:
 
 def _newest(consumer: Consumer, topic: str, partition: int) -> dict[bytes, int]:
     """Hash of each key's newest record in one partition, as of now."""
-    end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)[1]
+    end = watermarks(consumer, TopicPartition(topic, partition), ANSWER_S)[1]
     consumer.assign([TopicPartition(topic, partition, 0)])
     found: dict[bytes, int] = {}
     heard_s = time.monotonic()

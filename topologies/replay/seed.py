@@ -21,6 +21,7 @@ from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.store import ShardStore
 from streams.topics_admin import TopicsAdmin
+from streams.watermarks import watermarks
 from topologies.digest_sources import ITEM_TAGS, USER_TAGS
 from topologies.item_shard import MARKER_KEY
 from topologies.replay.models import place_models
@@ -235,7 +236,7 @@ def _bounds_of(consumer: Consumer, at: TopicPartition) -> tuple[int, int]:
     deadline_s = time.monotonic() + SETTLING_S
     while True:
         try:
-            found: tuple[int, int] = consumer.get_watermark_offsets(at, timeout=ANSWER_S)
+            found = watermarks(consumer, at, ANSWER_S)
         except KafkaException as error:
             if error.args[0].code() not in SETTLING or time.monotonic() > deadline_s:
                 raise
