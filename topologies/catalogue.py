@@ -1,14 +1,17 @@
 """The worker's item index (5), fed by readers that tail `items` and `item-features` without a group.
 
-It is refreshed when the markers of a tick have come from every partition of item-features, in slices, so that
-no refresh holds the loop. Whoever waits for a tick waits here.
+It is refreshed when the markers of a tick have come from every partition of item-features: with the
+statistics of that tick and no later one, in slices, so that no refresh holds the loop. Feeds are ranked
+before or after a refresh, never within: a feed's tick says exactly which activities its statistics contain.
+Whoever waits for a tick waits here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import orjson
@@ -27,10 +30,13 @@ from streams.turns import Turns
 from topologies.bad_items import BadItems
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
+from topologies.staged import Records, Staged
 from topologies.ticks import NEVER
 
 U64 = NDArray[np.uint64]
 TURN = "items"
+RECORDS_AT_ONCE = 2_000
+"""Of a tick that enters the index: 1 ms."""
 
 log = logger(__name__)
 
@@ -40,8 +46,8 @@ class Catalogue:
     """`partitions`: of item-features. `on_items` hears of the fps (uint64[k]) of items that came or changed.
 
     `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `positions`: by
-    partition of activities, up to where its statistics contain them. `bad_items`: dead letters, which their
-    shard commits.
+    partition of activities, up to where its statistics contain them. `whole`: no refresh is on its way.
+    `bad_items`: dead letters, which their shard commits.
     """
 
     index: ItemIndex
@@ -55,15 +61,19 @@ class Catalogue:
     bad_items: BadItems = field(default_factory=BadItems)
     turns: Turns = field(default_factory=Turns)
     items_next: dict[int, int] = field(default_factory=dict)
+    whole: asyncio.Event = field(default_factory=asyncio.Event)
+    _staged: list[Staged] = field(default_factory=list)
     _markers: list[int] = field(default_factory=list)
     _as_of_ms: dict[int, int] = field(default_factory=dict)
-    _contained: dict[int, list[int]] = field(default_factory=dict)
+    _contained: dict[int, Sequence[int]] = field(default_factory=dict)
     _marked: asyncio.Event = field(default_factory=asyncio.Event)
     _refreshed: asyncio.Event = field(default_factory=asyncio.Event)
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def __post_init__(self) -> None:
         self._markers = [NEVER] * self.partitions
+        self._staged = [Staged() for _ in range(self.partitions)]
+        self.whole.set()
 
     async def items_came(self, batch: RecordBatch) -> None:
         """One fetch of the items topic."""
@@ -88,25 +98,42 @@ class Catalogue:
         return await once_told(self.registry, lambda: self.decoder.decode(*place, batch.keys, batch.values))
 
     async def features_came(self, batch: RecordBatch) -> None:
-        """One fetch of item-features: derived records, tombstones and markers of ticks."""
+        """One fetch of item-features: derived records, tombstones and markers of ticks.
+
+        They wait for their tick; before the first one, when nothing is known yet, they enter the index at
+        once.
+        """
         await self.turns.take(TURN)
-        last = {key: value for key, value in zip(batch.keys, batch.values, strict=True) if key is not None}
-        marker = last.pop(MARKER_KEY, None)
-        self._check(batch, last)
-        gone = [key for key, value in last.items() if value is None]
-        there = [key for key, value in last.items() if value is not None]
+        records: Records = {}
+        for key, value in zip(batch.keys, batch.values, strict=True):
+            if key == MARKER_KEY and value is not None:
+                self._came(batch, records)
+                self._mark(batch.partition, value)
+                records = {}
+            elif key is not None:
+                records[key] = value
+        self._came(batch, records)
+
+    def _came(self, batch: RecordBatch, records: Records) -> None:
+        self._check(batch, records)
+        if self.tick == NEVER:
+            self._enter(records)
+        else:
+            self._staged[batch.partition].came(records)
+
+    def _enter(self, records: Records) -> None:
+        gone = [key for key, value in records.items() if value is None]
+        there = [key for key, value in records.items() if value is not None]
         if there:
-            records = np.frombuffer(b"".join(last[key] or b"" for key in there), DERIVED)
-            self.index.apply_derived(fps_of(there), records)
+            derived = np.frombuffer(b"".join(records[key] or b"" for key in there), DERIVED)
+            self.index.apply_derived(fps_of(there), derived)
         if gone:
             self.index.remove_derived(fps_of(gone))
-        if marker is not None:
-            self._mark(batch.partition, marker)
 
     @staticmethod
-    def _check(batch: RecordBatch, last: Mapping[bytes, bytes | None]) -> None:
-        sizes = {len(value) for value in last.values() if value is not None}
-        if sizes - {DERIVED.itemsize} or {len(key) for key in last} - {FP_BYTES}:
+    def _check(batch: RecordBatch, records: Records) -> None:
+        sizes = {len(value) for value in records.values() if value is not None}
+        if sizes - {DERIVED.itemsize} or {len(key) for key in records} - {FP_BYTES}:
             raise OperatorError(
                 f"{batch.topic} partition {batch.partition}, before offset {batch.next_offset}: a record is "
                 f"no item statistic of {DERIVED.itemsize} bytes; stop what else writes there, then rebuild "
@@ -118,7 +145,7 @@ class Catalogue:
         record = orjson.loads(marker)
         self._markers[partition] = max(self._markers[partition], record["tick"])
         self._as_of_ms[record["tick"]] = record["as_of_ms"]
-        self._contained[partition] = record["positions"]
+        self._staged[partition].marked(record["tick"], record["positions"])
         if min(self._markers) > self.tick:
             self._marked.set()
 
@@ -137,14 +164,27 @@ class Catalogue:
         async with self._one:
             if tick < self.tick:
                 return
-            positions = [min(of_one) for of_one in zip(*self._contained.values(), strict=True)]
-            await self.turns.take(TURN)
-            for _ in self.index.refreshing(tick, as_of_ms):
-                await self.turns.take(TURN)
-            self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
+            self.whole.clear()
+            try:
+                await self._refresh(tick, as_of_ms)
+            finally:
+                self.whole.set()
         self._as_of_ms = {t: at for t, at in self._as_of_ms.items() if t > tick}
         self._refreshed.set()
         log.debug("item index refreshed", tick=tick, items=len(self.index))
+
+    async def _refresh(self, tick: int, as_of_ms: int) -> None:
+        await self.turns.take(TURN)
+        for partition, staged in enumerate(self._staged):
+            for one in staged.until(tick):
+                self._contained[partition] = one.positions
+                for records in _parts(one.records):
+                    self._enter(records)
+                    await self.turns.take(TURN)
+        positions = [min(of_one) for of_one in zip(*self._contained.values(), strict=True)]
+        for _ in self.index.refreshing(tick, as_of_ms):
+            await self.turns.take(TURN)
+        self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
 
     async def reached(self, tick: int) -> None:
         """Until the index has been refreshed at `tick` or later."""
@@ -155,3 +195,9 @@ class Catalogue:
     def live(self, fps: U64) -> NDArray[np.bool_]:
         """bool[k]: which items are live."""
         return self.index.lookup(fps) >= 0
+
+
+def _parts(records: Records) -> Iterable[Records]:
+    items = iter(records.items())
+    while part := dict(islice(items, RECORDS_AT_ONCE)):
+        yield part

@@ -5,9 +5,9 @@
     planes = history.features(history.batch(users), candidates, as_of_ms)
 
 Rows, deltas, item rows and the index are the live job's own, so what is computed here is what was served.
-Activities are applied in the order given; what they did to items shows at the first tick that is not before
-their record's timestamp, as in a job that keeps up. A live job that lags closes ticks by grace: its item
-statistics may then miss records that are counted here.
+Activities are applied in the order given. What they did to items shows at the tick whose marks say so, which
+is what a live job did; where there are no marks, at the first tick that is not before their record's
+timestamp, which is what a job would do that never lags.
 """
 
 from __future__ import annotations
@@ -18,21 +18,18 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.arena import Arena
 from models.candidates import Candidates
 from models.columns import ActivityColumns
 from models.context import UserBatch
 from models.effects import Effects
 from models.features import Scene, compute
 from models.item_columns import ItemRecord
-from models.item_deltas import Deltas, ItemDeltas, decode
+from models.item_deltas import ItemDeltas, decode
 from models.item_index import ItemIndex
-from models.items import ITEM_ROW, apply_deltas, derive, next_change_ms
 from models.users import apply, plan
 from models.verbs import VerbTable
-from topologies.item_keys import fps_of, keys_of, spoken_of
-from topologies.item_marks import ItemMarks
-from topologies.ticks import NEVER, tick_of
+from topologies.item_history import ItemHistory
+from topologies.ticks import NEVER, TickMark, tick_of
 from topologies.user_rows import UserRows
 
 Bools = NDArray[np.bool_]
@@ -42,12 +39,14 @@ U64 = NDArray[np.uint64]
 
 ROWS_MAX = 2_000_000
 """Users and items each; address space, not memory, until they come."""
+PART_ROWS_MIN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """Applied records whose item deltas wait for a tick."""
+    """Applied records of a partition whose item deltas wait for a tick."""
 
+    partition: int
     ticks: I64
     columns: ActivityColumns
     effects: Effects
@@ -68,8 +67,9 @@ class History:
         self.index = ItemIndex(items_max)
         self.rows = UserRows(ROWS_MAX, resident=True)
         self.tick = NEVER
-        self._items = Arena(ITEM_ROW, b"i", items_max)
-        self._marks = ItemMarks(items_max)
+        self._items_max = items_max
+        self._items: list[ItemHistory] = []
+        """By partition of item deltas; one for all where ticks have no marks."""
         self._waiting: list[_Counted] = []
 
     @property
@@ -86,8 +86,8 @@ class History:
         """Items go."""
         self.index.remove(fps)
 
-    def apply(self, columns: ActivityColumns) -> None:
-        """Activities in offset order per user; items that they name were put before."""
+    def apply(self, columns: ActivityColumns, partition: int = 0) -> None:
+        """Activities of a partition in offset order; items that they name were put before."""
         if not len(columns):
             return
         self.rows.make_resident(columns.keys)
@@ -98,8 +98,8 @@ class History:
         self.rows.show(applied, columns)
         self.rows.connect(applied, columns, self.verbs)
         ticks = -(-columns.record_ms // self.tick_ms)
-        counted = _Counted(ticks, columns, applied.effects, applied.duplicate, self.rows.arena.fp[slots])
-        self._waiting.append(counted)
+        actors = self.rows.arena.fp[slots]
+        self._waiting.append(_Counted(partition, ticks, columns, applied.effects, applied.duplicate, actors))
 
     def close_tick(self, tick: int, refresh: bool = True) -> None:
         """Publish the statistics of all applied records of `tick` and before.
@@ -107,44 +107,64 @@ class History:
         `refresh` False leaves the lists of sources (trending, new items) as they were, which costs a scan of
         the index; features do not read them. Raises ValueError for a tick that is over.
         """
+        self._check(tick)
+        one, as_of_ms = self._parts(1)[0], tick * self.tick_ms
+        message = self._drain([part.ticks <= tick for part in self._waiting], 1, 0, 0)
+        if message:
+            one.add(decode(message[0]))
+        one.close(tick, as_of_ms, self.index)
+        self._closed(tick, refresh)
+
+    def close_marked(self, tick: int, marks: Sequence[TickMark]) -> None:
+        """As a job whose index was refreshed at `tick`, when the newest marks of item partitions were these
+        (by partition). Activities before their positions are applied.
+
+        Raises ValueError for a tick that is over.
+        """
+        self._check(tick)
+        parts = self._parts(len(marks))
+        for partition in range(len(marks[0].positions)):
+            for end in sorted({mark.positions[partition] for mark in marks}):
+                before = [(w.columns.offset < end) & (w.partition == partition) for w in self._waiting]
+                for number, message in self._drain(before, len(marks), partition, end).items():
+                    parts[number].came(decode(message))
+        for part, mark in zip(parts, marks, strict=True):
+            part.add_before(mark.positions)
+            part.close(mark.tick, mark.as_of_ms, self.index)
+        self._closed(tick)
+
+    def _parts(self, count: int) -> list[ItemHistory]:
+        if not self._items:
+            rows_max = self._items_max if count == 1 else 2 * self._items_max // count + PART_ROWS_MIN
+            self._items = [ItemHistory(rows_max) for _ in range(count)]
+        if len(self._items) != count:
+            raise ValueError(f"{len(self._items)} partitions of item deltas became {count}")
+        return self._items
+
+    def _check(self, tick: int) -> None:
         if tick < self.tick:
             raise ValueError(f"tick {tick} comes after {self.tick}; replay from the start for an older one")
-        deltas = self._drained(tick)
-        if deltas is not None:
-            self._add(deltas)
-        as_of_ms = tick * self.tick_ms
-        self._marks.begin(self._items.top, as_of_ms)
-        slots = self._marks.take(self._items.top)
-        if slots.size:
-            rows = self._items.rows[slots]
-            self.index.apply_derived(fps_of(self._items.ids.keys_at(slots)), derive(rows, tick, as_of_ms))
-            self._marks.expire(slots, next_change_ms(rows, as_of_ms))
+
+    def _closed(self, tick: int, refresh: bool = True) -> None:
         if refresh:
-            self.index.refresh(tick, as_of_ms)
+            self.index.refresh(tick, tick * self.tick_ms)
         self.tick = tick
 
     def close_ticks_at(self, as_of_ms: int, refresh: bool = True) -> None:
         """Close the tick that `feedrank settle` would rank at."""
         self.close_tick(tick_of(as_of_ms, self.tick_ms), refresh)
 
-    def _drained(self, tick: int) -> Deltas | None:
+    def _drain(self, chosen: list[Bools], partitions: int, sender: int, end: int) -> dict[int, bytes]:
+        """A message for each partition of what the chosen waiting records did; they wait no more."""
         sums, left = ItemDeltas(), list[_Counted]()
-        for one in self._waiting:
-            due = one.ticks <= tick
-            if not due.all():
-                left.append(_part(one, ~due))
-            if due.any():
-                one = one if due.all() else _part(one, due)
+        for one, now in zip(self._waiting, chosen, strict=True):
+            if not now.all():
+                left.append(_part(one, ~now))
+            if now.any():
+                one = one if now.all() else _part(one, now)
                 sums.add(one.columns, one.effects, one.duplicate, one.actors)
         self._waiting = left
-        return decode(sums.drain(1, 0, 0, 0)[0]) if sums.records else None
-
-    def _add(self, deltas: Deltas) -> None:
-        fps = spoken_of([deltas])
-        self._items.insert(keys_of(fps))
-        places = self._items.lookup(keys_of(fps))[0]
-        cells, engagers = (places[np.searchsorted(fps, some)] for some in (deltas.cell_fp, deltas.engager_fp))
-        self._marks.touch(apply_deltas(self._items.rows, cells, engagers, deltas))
+        return sums.drain(partitions, sender, 0, end) if sums.records else {}
 
     # -- as it stands -------------------------------------------------------------------------------------
 
@@ -179,7 +199,7 @@ def _part(one: _Counted, chosen: Bools) -> _Counted:
         *(getattr(one.columns, f.name)[at] for f in fields(one.columns)[1:]),
     )
     effects = take_effects(one.effects, at)
-    return _Counted(one.ticks[at], columns, effects, one.duplicate[at], one.actors[at])
+    return _Counted(one.partition, one.ticks[at], columns, effects, one.duplicate[at], one.actors[at])
 
 
 def take_effects(effects: Effects, at: I64) -> Effects:

@@ -14,7 +14,8 @@ Bools = NDArray[np.bool_]
 class ItemMarks:
     """Marks by arena slot, below `rows_max`. A slot is *waiting* while some tick will have to publish it.
 
-    Closing a tick takes its slots in parts: what is touched in between belongs to the next tick.
+    Closing a tick takes its slots in parts: what is touched in between belongs to the next tick, and has to
+    be claimed before it changes.
 
     >>> marks = ItemMarks(8)
     >>> marks.touch(np.array([2, 5])); marks.begin(top=6, as_of_ms=0)
@@ -53,6 +54,13 @@ class ItemMarks:
     def take(self, count: int) -> I64:
         """The next due slots, at most `count`; they are done."""
         part, self._left = self._left[:count], self._left[count:]
+        part = part[self._due[part]]
+        self._due[part] = False
+        return part
+
+    def claim(self, slots: I64) -> I64:
+        """Those of `slots` (below 0: none) that the closing tick still has to publish; they are done."""
+        part = np.unique(slots[slots >= 0])
         part = part[self._due[part]]
         self._due[part] = False
         return part

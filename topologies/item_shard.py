@@ -31,16 +31,10 @@ U64 = NDArray[np.uint64]
 
 ROW_FORMAT = ITEM_ROWS
 MARKER_KEY = b"!tick"
-PUBLISH_RECORDS_MAX = 20_000
-"""Of one checkpoint: a tick with more (the first after a start) is spread over several."""
+PUBLISH_RECORDS_MAX = 20_000  # of one checkpoint: a tick with more is spread over several
 PUBLISH_ROWS_AT_ONCE = 300  # of these, in one hold of the loop: 1 ms, 5 on slow cores
 EVICT_SHARE = 8
-ASLEEP_MS = 8 * 86_400_000
-"""Rows without a count so long before a tick change no more by themselves: the longest window is over."""
-
-
-def _nobody(fps: U64) -> NDArray[np.bool_]:
-    return np.zeros(fps.size, np.bool_)
+ASLEEP_MS = 8 * 86_400_000  # rows without a count for so long change no more by themselves
 
 
 @dataclass(slots=True)
@@ -58,7 +52,7 @@ class ItemShard:
     resident: bool = False
     items_next: dict[int, int] = field(default_factory=dict)
     """By partition of `items` that this shard answers for: up to where bad items are dead letters."""
-    live: Callable[[U64], NDArray[np.bool_]] = _nobody
+    live: Callable[[U64], NDArray[np.bool_]] = lambda fps: np.zeros(fps.size, np.bool_)
     """bool[k]: which items readers can see."""
     _marks: ItemMarks = field(init=False)
     _closing: int | None = None
@@ -111,8 +105,7 @@ class ItemShard:
         return [b"i" + key for key in wanted if key not in held]
 
     def load(self, found: Mapping[bytes, bytes]) -> None:
-        """Rows that RocksDB had (tagged key -> bytes). All are published at the next tick: cheaper than to
-        remember which of them were."""
+        """Rows that RocksDB had (tagged key -> bytes). All are published at the next tick, changed or not."""
         if found:
             self._marks.touch(self.arena.restore({key[1:]: value for key, value in found.items()}))
 
@@ -154,6 +147,7 @@ class ItemShard:
         changed, fps = 0, spoken_of(deltas)
         places = self.arena.lookup(keys_of(fps))[0]
         self.arena.save(places)
+        self._publish_before(places)
         for one in deltas:
             cells, engagers = (places[np.searchsorted(fps, some)] for some in (one.cell_fp, one.engager_fp))
             slots = apply_deltas(self.arena.rows, cells, engagers, one)
@@ -177,8 +171,7 @@ class ItemShard:
         return self._closing is not None and not self._part_ends
 
     def close_tick(self, now_ms: int) -> int | None:
-        """Close the newest tick that may close, or go on with it: queue some changes. Returns the tick
-        once its marker is queued, last."""
+        """Close the newest tick that may close, or go on: queue some changes. Returns it with the last."""
         if self._part_ends:
             return None
         if self._closing is None:
@@ -188,23 +181,30 @@ class ItemShard:
             self._contained = [*self.gate.positions]
             self._marks.begin(self.arena.top, self._closing * self.gate.tick_ms)
         tick, as_of_ms = self._closing, self._closing * self.gate.tick_ms
-        slots = self._marks.take(min(PUBLISH_ROWS_AT_ONCE, PUBLISH_RECORDS_MAX - len(self._unpublished)))
+        room = PUBLISH_RECORDS_MAX - len(self._unpublished)
+        slots = self._marks.take(max(min(PUBLISH_ROWS_AT_ONCE, room), 0))
         self._marks.expire(slots, self._publish(slots, tick, as_of_ms))
         if self._marks.closing:
             self._part_ends = len(self._unpublished) >= PUBLISH_RECORDS_MAX
             return None
         self._part_ends = True
-        marker = tick_marker(tick, as_of_ms, self._contained)
-        self._unpublished.append(Message(self.names.item_features, self.partition, MARKER_KEY, marker))
+        marker = tick_marker(tick, as_of_ms, self._contained, self.partition)
+        for topic in (self.names.item_features, self.names.served):  # compacted there, kept here
+            self._unpublished.append(Message(topic, self.partition, MARKER_KEY, marker))
         self.gate.close(tick, now_ms)
         self._closing, self._ticked = None, True
         return tick
 
+    def _publish_before(self, slots: I64) -> None:
+        """What of these a tick closed in part has still to publish: it contains what its marker says."""
+        if self._closing is not None:
+            due, as_of_ms = self._marks.claim(slots), self._closing * self.gate.tick_ms
+            self._marks.expire(due, self._publish(due, self._closing, as_of_ms))
+
     def _publish(self, slots: I64, tick: int, as_of_ms: int) -> I64:
         """Queue the records of these rows; returns when each changes next by itself (int64[k])."""
-        rows = self.arena.rows[slots]
+        rows, topic, partition = self.arena.rows[slots], self.names.item_features, self.partition
         block, size = derive(rows, tick, as_of_ms).tobytes(), DERIVED.itemsize
-        topic, partition = self.names.item_features, self.partition
         self._unpublished += [
             Message(topic, partition, key, block[i * size : (i + 1) * size])
             for i, key in enumerate(self.arena.ids.keys_at(slots))

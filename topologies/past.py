@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.columns import ActivityColumns
 from models.fingerprint import fp64, fp64s
 from models.item_columns import ItemRecord
+from topologies.ticks import TickMark
 from wire.version import Version
 
 F64 = NDArray[np.float64]
@@ -117,12 +118,23 @@ def _pair(value: Any) -> tuple[int, int]:
 @dataclass(slots=True)
 class Past:
     """All that a replay reads. `partitions`: activities in offset order; `items` by time; `counts`: what was
-    passed over while reading."""
+    passed over while reading; `marks`: of ticks, in any order."""
 
     partitions: list[ActivityColumns]
     items: list[ItemChange]
     served: list[Served] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    marks: list[TickMark] = field(default_factory=list)
+
+    def take(self, value: bytes, partition: int) -> None:
+        """One record of the served log: a feed, or the marker of a tick."""
+        try:
+            self.served.append(Served.parse(value, partition))
+        except ValueError:
+            try:
+                self.marks.append(TickMark.parse(value))
+            except ValueError:
+                self.counts["records of the served log that are none"] += 1
 
     @property
     def end_ms(self) -> int:
@@ -146,8 +158,8 @@ class Slate:
 
     @property
     def order(self) -> tuple[int, int, int, int]:
-        """State only goes forward."""
-        return self.as_of_ms, self.tick, self.partition, self.position
+        """State only goes forward. Ticks come first: a worker may close one a moment after another did."""
+        return self.tick, self.as_of_ms, self.partition, self.position
 
 
 def of_served(served: Served) -> Slate:

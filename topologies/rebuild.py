@@ -2,13 +2,14 @@
 
     for rebuilt in rebuild(past, history, policy, slates): ...
 
-One code path with the live job: state, sources and features are its own. Settled feeds come out bit for bit.
-A live feed does where its worker kept up: see topologies.history for what a lagging one did not know.
+One code path with the live job: state, sources and features are its own. The marks of ticks say what the item
+statistics of a live feed contained, however far its worker lagged; without them they are guessed from time.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ from models.rules import apply_rules
 from models.score import RateLift
 from topologies.history import History
 from topologies.past import FOR_YOU, Past, Served, Slate
+from topologies.ticks import TickMark
 
 Bools = NDArray[np.bool_]
 I64 = NDArray[np.int64]
@@ -57,8 +59,15 @@ class _Cursor:
     applied: list[int] = field(default_factory=list)
     items: int = 0
     _record_ms: list[I64] = field(default_factory=list)
+    _marks: list[list[TickMark]] = field(default_factory=list)
+    """By partition of item deltas, by tick."""
 
     def __post_init__(self) -> None:
+        by_partition = defaultdict[int, list[TickMark]](list)
+        for mark in sorted(self.past.marks, key=lambda mark: mark.tick):
+            by_partition[mark.item_partition].append(mark)
+        if by_partition:
+            self._marks = [by_partition[partition] for partition in range(max(by_partition) + 1)]
         self.applied = [0] * len(self.past.partitions)
         self._record_ms = [
             np.maximum.accumulate(p.record_ms) if len(p) else p.record_ms for p in self.past.partitions
@@ -86,17 +95,40 @@ class _Cursor:
             stop = min(end, self.applied[partition] + APPLY_RECORDS)
             piece = part.cut(self.applied[partition], stop)
             self.put_until(int(piece.record_ms.max()))
-            self.history.apply(piece)
+            self.history.apply(piece, partition)
             self.applied[partition] = stop
 
     def tick_to(self, tick: int, before_ms: int) -> None:
-        """Close a tick with the records of all partitions up to its end, and earlier than `before_ms`."""
+        """Close a tick with what its marks say; without them, with the records of all partitions up to its
+        end, and earlier than `before_ms`."""
         if tick <= self.history.tick:
+            return
+        if self._marks:
+            self._close_marked(tick)
             return
         end_ms = min(tick * self.history.tick_ms, before_ms - 1)
         for partition, times in enumerate(self._record_ms):
             self.apply_until(partition, int(np.searchsorted(times, end_ms, "right")))
         self.history.close_tick(tick)
+
+    def marked(self, tick: int) -> list[TickMark] | None:
+        """The newest marks of all item partitions at a tick, by partition; None where one has none so old."""
+        newest = [bisect_right(marks, tick, key=lambda mark: mark.tick) - 1 for marks in self._marks]
+        if min(newest) < 0:
+            return None
+        return [marks[at] for marks, at in zip(self._marks, newest, strict=True)]
+
+    @property
+    def has_marks(self) -> bool:
+        return bool(self._marks)
+
+    def _close_marked(self, tick: int) -> None:
+        marks = self.marked(tick)
+        assert marks is not None, "asked before"
+        for partition in range(len(self.past.partitions)):
+            end = max(mark.positions[partition] for mark in marks)
+            self.apply_until(partition, self.index_of(partition, end))
+        self.history.close_marked(tick, marks)
 
 
 def rebuild(
@@ -123,6 +155,9 @@ def _group(cursor: _Cursor, policy: Policy, group: list[Slate], counts: Counter[
     history, first = cursor.history, group[0]
     if first.tick < history.tick:
         counts["slates of an older tick than one before them"] += len(group)
+        return
+    if cursor.has_marks and cursor.marked(first.tick) is None:
+        counts["slates of a tick before the log's first"] += len(group)
         return
     if first.fps is None:
         cursor.put_until(first.as_of_ms)

@@ -119,9 +119,32 @@ def contain(positions: Sequence[int], ends: Mapping[int, int]) -> bool:
     return all(positions[partition] >= end for partition, end in ends.items())
 
 
-def tick_marker(tick: int, as_of_ms: int, positions: Sequence[int]) -> bytes:
-    """The record that ends the statistics of a tick: they contain all activities before `positions`."""
-    return orjson.dumps({"tick": tick, "as_of_ms": as_of_ms, "positions": positions})
+@dataclass(frozen=True, slots=True)
+class TickMark:
+    """A tick that the owner of a partition of item deltas closed: its statistics contain all activities
+    before `positions` (by partition of activities), and none from there on."""
+
+    tick: int
+    as_of_ms: int
+    positions: tuple[int, ...]
+    item_partition: int
+
+    @classmethod
+    def parse(cls, value: bytes) -> TickMark:
+        """Raises ValueError for what is none."""
+        try:
+            record = orjson.loads(value)
+            tick, partition = int(record["tick"]), int(record["item_partition"])
+            return cls(tick, int(record["as_of_ms"]), tuple(map(int, record["positions"])), partition)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"no marker of a tick ({type(error).__name__}: {error})") from error
+
+
+def tick_marker(tick: int, as_of_ms: int, positions: Sequence[int], item_partition: int) -> bytes:
+    """A `TickMark` as it is written: the record that ends the statistics of a tick."""
+    return orjson.dumps(
+        {"tick": tick, "as_of_ms": as_of_ms, "positions": positions, "item_partition": item_partition}
+    )
 
 
 def tick_of(as_of_ms: int, tick_ms: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from streams.concerns import KafkaSettings
 from streams.past_records import PastRecords
 from streams.registry import BlockingSchemas, Registry
 from streams.settings import Settings
-from topologies.past import ItemChange, Past, Served
+from topologies.item_shard import MARKER_KEY
+from topologies.past import ItemChange, Past
+from topologies.ticks import TickMark
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
@@ -32,9 +35,14 @@ def past_of(settings: Settings, verbs: VerbTable, partitions: int, served_file: 
     """All that lies on the topics now. Raises OperatorError where one cannot be read."""
     past = log_of(settings, verbs, partitions)
     if served_file is None:
-        past.served = list(_served(settings, past.counts))
+        with PastRecords(settings.kafka, settings.names.served) as log:
+            for record in log.records():
+                past.take(_bytes(record.value()) or b"", record.partition() or 0)
     else:
-        past.served = list(_served_lines(served_file, partitions, past.counts))
+        with opened(served_file) as lines:
+            for _, line in lines:
+                past.take(line.encode(errors="surrogateescape"), 0)
+        past.served = [replace(one, partition=partition_of(one.user, partitions)) for one in past.served]
     return past
 
 
@@ -44,6 +52,17 @@ def log_of(settings: Settings, verbs: VerbTable, partitions: int) -> Past:
     schemas = _schemas(settings.kafka)
     items = _items(settings, schemas, counts)
     return Past(_activities(settings, schemas, verbs, partitions, counts), items, counts=counts)
+
+
+def marks_of(settings: Settings, since_ms: int) -> list[TickMark]:
+    """Ticks that were closed since then. Raises OperatorError where the served log cannot be read."""
+    found = list[TickMark]()
+    with PastRecords(settings.kafka, settings.names.served) as log:
+        for record in log.records(since_ms):
+            if _bytes(record.key()) == MARKER_KEY:
+                with suppress(ValueError):  # a user may have this name
+                    found.append(TickMark.parse(_bytes(record.value()) or b""))
+    return found
 
 
 def items_of(settings: Settings) -> list[ItemChange]:
@@ -128,24 +147,3 @@ def _changes(
         yield ItemChange(at.get(fp, newest), fp, record)
     for fp in np.asarray(changes.removed).tolist():
         yield ItemChange(at.get(fp, newest), fp, None)
-
-
-def _served(settings: Settings, counts: Counter[str]) -> Iterator[Served]:
-    with PastRecords(settings.kafka, settings.names.served) as log:
-        for record in log.records():
-            try:
-                yield Served.parse(_bytes(record.value()) or b"", record.partition() or 0)
-            except ValueError:
-                counts["records of the served log that are none"] += 1
-
-
-def _served_lines(path: Path, partitions: int, counts: Counter[str]) -> Iterator[Served]:
-    """One record a line, as the topic has them."""
-    with opened(path) as lines:
-        for _, line in lines:
-            try:
-                served = Served.parse(line.encode(errors="surrogateescape"), 0)
-            except ValueError:
-                counts["records of the served log that are none"] += 1
-                continue
-            yield replace(served, partition=partition_of(served.user, partitions))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedrank.dataset.topics import log_of
+from feedrank.dataset.topics import log_of, marks_of
 from models.candidates import draw_seeds
 from models.fingerprint import fp64s
 from models.policy import Policy, parse_policy
@@ -99,10 +99,9 @@ def _of_shadow(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
 def _of_log(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     """Of feeds whose record carries features: of all entries for a share of users, else of explored ones."""
     wanted = {(feed.user.encode(), feed.version): feed for feed in feeds}
-    since_ms = max(min(feed.as_of_ms for feed in feeds) - EARLIER_MS, 0)
     policy, found = policy_of(origin), dict[str, Known]()
     with PastRecords(origin.settings.kafka, origin.names.served) as log:
-        for record in log.records(since_ms):
+        for record in log.records(_since_ms(feeds)):
             if _key(record.key()) not in {user for user, _ in wanted}:
                 continue
             try:
@@ -114,6 +113,10 @@ def _of_log(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
                 same = policy if policy.version == feed.policy else None
                 found[feed.user] = of_served(served, same)
     return found
+
+
+def _since_ms(feeds: Sequence[StoredFeed]) -> int:
+    return max(min(feed.as_of_ms for feed in feeds) - EARLIER_MS, 0)
 
 
 def _key(value: str | bytes | None) -> bytes:
@@ -148,6 +151,7 @@ def _from_topics(origin: Origin, policy: Policy, feeds: Sequence[StoredFeed]) ->
     settings = origin.settings
     partitions = TopicsAdmin(settings.kafka, settings.names).partitions(ACTIVITIES)
     past = log_of(settings, policy.verbs, partitions)
+    past.marks = marks_of(settings, _since_ms(feeds))
     return rebuilt_users(past, policy, settings.ranking.tick_s * 1_000, origin.surface, feeds)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from feedrank.dataset.topics import log_of
-from feedrank.diffing.known import Origin, policy_of, slate_of
+from feedrank.dataset.topics import log_of, marks_of
+from feedrank.diffing.known import EARLIER_MS, Origin, policy_of, slate_of
 from models.policy import Policy
 from models.score import Scorer
 from streams.data_dir import claimed
@@ -72,6 +72,7 @@ def explained(origin: Origin, feed: StoredFeed, models: Path) -> tuple[Why, str]
     settings = origin.settings
     partitions = TopicsAdmin(settings.kafka, settings.names).partitions(ACTIVITIES)
     past = log_of(settings, policy.verbs, partitions)
+    past.marks = marks_of(settings, max(feed.as_of_ms - EARLIER_MS, 0))
     return rebuilt(origin, feed, past, policy, scorer), "rows rebuilt from the topics"
 
 

@@ -16,6 +16,7 @@ from streams.store import StoreClosed
 from tests.fast_path import columns
 from tests.oracle.records import Activity, Item
 from topologies.settlement import SettleRequest
+from topologies.ticks import TickMark
 from wire.names import DEAD_LETTERS, Namespace
 from wire.partitioner import partition_of
 
@@ -39,6 +40,7 @@ class Topics:
             (job, p): [] for job in (USERS, ITEMS) for p in range(partitions)
         }
         self.letters: list[dict[str, bytes]] = []
+        self.marks: list[TickMark] = []
 
     def produce(self, event: Item | Activity) -> None:
         if isinstance(event, Item):
@@ -56,6 +58,8 @@ class Topics:
             assert message.partition is not None
             if message.topic == NAMES.item_deltas:
                 self.deltas[message.partition].append(message.value)
+            elif message.topic == NAMES.served:
+                self.marks.append(TickMark.parse(message.value or b""))
             else:
                 assert message.topic == NAMES.item_features
                 self.features[message.partition].append((message.key or b"", message.value))

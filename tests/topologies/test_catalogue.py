@@ -22,6 +22,7 @@ from topologies import bad_items
 from topologies.catalogue import Catalogue
 from topologies.item_keys import keys_of
 from topologies.item_shard import MARKER_KEY
+from topologies.staged import TICKS_MAX, Staged
 from topologies.ticks import NEVER, tick_marker
 
 GUARD_S = 60.0
@@ -58,7 +59,7 @@ def item(identifier: str, author: str = "ann", **more: Any) -> tuple[bytes, byte
 
 
 def marker(tick: int) -> tuple[bytes, bytes]:
-    return MARKER_KEY, tick_marker(tick, tick * 10, [tick])
+    return MARKER_KEY, tick_marker(tick, tick * 10, [tick], 0)
 
 
 def record(identifier: str, tick: int, impressions: int) -> tuple[bytes, bytes]:
@@ -118,6 +119,64 @@ def test_derived_records_come_and_go_before_and_after_their_items() -> None:
     assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 1)
     run(one.features_came(batch([record("i1", 3, 5), (record("i2", 0, 0)[0], None)], start=3)))
     assert (impressions(one, "i1"), impressions(one, "i2")) == (9, 0)
+
+
+def test_statistics_of_a_tick_enter_the_index_together_and_none_of_a_later_one() -> None:
+    one, _ = made()
+    run(one.items_came(batch([item("a0"), item("b0")])))
+    for partition, name in ((0, "a0"), (1, "b0")):
+        run(one.features_came(batch([record(name, 3, 7), marker(3)], partition)))
+    run(one.refresh(3, 30))
+    seen = []
+    for partition, records in (
+        (0, [record("a0", 4, 8), marker(4), record("a0", 5, 9)]),
+        (0, [marker(5)]),
+        (1, [record("b0", 4, 2), marker(4)]),
+    ):
+        run(one.features_came(batch(records, partition)))
+        seen.append((impressions(one, "a0"), impressions(one, "b0")))
+    assert seen == [(7, 7)] * 3
+    run(one.refresh(4, 40))
+    assert (impressions(one, "a0"), impressions(one, "b0"), one.positions) == (8, 2, [4])
+    run(one.features_came(batch([marker(6)], 1)))
+    run(one.refresh(5, 50))
+    assert (impressions(one, "a0"), one.positions) == (9, [4])
+
+
+def test_before_the_first_tick_what_comes_is_there_at_once() -> None:
+    one, _ = made(partitions=1)
+    run(one.items_came(batch([item("i")])))
+    run(one.features_came(batch([record("i", 3, 7), marker(3), record("i", 4, 8)])))
+    assert impressions(one, "i") == 8
+
+
+def test_ticks_that_wait_for_a_partition_without_owner_become_one() -> None:
+    part = Staged()
+    for tick in range(1, 100):
+        part.came({b"k%d" % (tick % 3): b"%d" % tick} | ({b"old": b"1"} if tick == 1 else {}))
+        part.marked(tick, [tick])
+    ticks = part.until(99)
+    assert len(ticks) == TICKS_MAX
+    assert (ticks[0].tick, ticks[0].records[b"old"], ticks[0].positions) == (99 - TICKS_MAX + 1, b"1", [84])
+    merged: dict[bytes, bytes | None] = {}
+    for one in ticks:
+        merged |= one.records
+    assert merged == {b"old": b"1", b"k0": b"99", b"k1": b"97", b"k2": b"98"}
+
+
+def test_the_index_is_not_whole_while_it_is_refreshed() -> None:
+    async def during() -> list[bool]:
+        one, _ = made(partitions=1)
+        seen = [one.whole.is_set()]
+        refreshing = asyncio.create_task(one.refresh(3, 30))
+        while not refreshing.done():
+            await asyncio.sleep(0)
+            seen.append(one.whole.is_set())
+        return seen
+
+    seen = asyncio.run(during())
+    assert (seen[0], seen[-1]) == (True, True)
+    assert False in seen
 
 
 @pytest.mark.parametrize("bad", [(b"12345678", b"short"), (b"1234", bytes(DERIVED.itemsize))])

@@ -26,10 +26,13 @@ TICK_MS, DAY_MS, BUCKET_MS = 10_000, 86_400_000, 300_000
 T0 = 1_700_006_400_000  # a whole day
 
 
+NAMES = Namespace("test")
+
+
 def shard(rows_max: int = 1_000, resident: bool = True, live: Iterable[int] = ()) -> ItemShard:
     alive = np.array(list(live), np.uint64)
     gate = TickGate(1, TICK_MS, grace_ms=0)
-    made = ItemShard(Namespace("test"), 0, gate, rows_max, live=lambda fps: np.isin(fps, alive))
+    made = ItemShard(NAMES, 0, gate, rows_max, live=lambda fps: np.isin(fps, alive))
     made.resident = resident
     return made
 
@@ -64,7 +67,10 @@ class Disk:
     def commit(self, state: ItemShard, flush: bool = True) -> Cut:
         cut = state.cut(1)
         self.rows.update(cut.rows)
-        self.published += [(m.key or b"", m.value or b"") for m in cut.messages]
+        published = [m for m in cut.messages if m.topic == NAMES.item_features]
+        self.published += [(m.key or b"", m.value or b"") for m in published]
+        marked = [(m.key, m.value) for m in cut.messages if m.topic == NAMES.served]
+        assert marked == [(m.key, m.value) for m in published if m.key == MARKER_KEY]
         state.committed(cut)
         while flush and (rows := state.flush_slice(1_000)):
             self.rocks.update(rows)
@@ -94,7 +100,12 @@ class Disk:
         self.commit(state)
         *records, (key, marker) = self.published[before:]
         assert key == MARKER_KEY
-        assert orjson.loads(marker) == {"tick": at_ms // TICK_MS, "as_of_ms": at_ms, "positions": [0]}
+        assert orjson.loads(marker) == {
+            "tick": at_ms // TICK_MS,
+            "as_of_ms": at_ms,
+            "positions": [state.gate.positions[0]],
+            "item_partition": 0,
+        }
         return found(records)
 
     def known(self) -> dict[int, np.void]:
@@ -135,10 +146,11 @@ def test_a_marker_comes_after_all_records_however_many(monkeypatch: pytest.Monke
     assert state.close_tick(0) is None, "the first part is not committed yet"
     assert len(disk.commit(state).messages) == 3
     assert state.gate.closed == -1
-    disk.feed(state, deltas({1: 1, 8: 1}))  # in between: both join this tick or the next, none is lost
+    disk.feed(state, deltas({1: 1, 8: 1}))  # in between: the marker will say that they are of the next
     records = disk.tick(state, T0 + TICK_MS)
     assert records.keys() == {4, 5, 6, 7, 8}
-    assert counts(records[8]) == (2, 2, 2)
+    assert counts(records[8]) == (1, 1, 1)
+    assert {counts(disk.known()[fp]) for fp in (1, 8)} == {(1, 1, 1)}
     assert disk.tick(state, T0 + 2 * TICK_MS).keys() == {1, 8}
 
 

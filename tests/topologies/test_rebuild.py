@@ -53,16 +53,17 @@ def produced(stream: Stream) -> list[tuple[int, Item | Activity]]:
     return found
 
 
-def run(seed: int = 3) -> Run:
+def run(seed: int = 3, behind: bool = False) -> Run:
+    """`behind`: item statistics lack what each owner has not heard of, users' rows do not."""
     stream = Stream(seed, Size(activities=2_500, items=300, users=40, changing=False))
     events, fast, served = produced(stream), FastPath(policy(), PARTITIONS, random.Random(1)), list[Served]()
     cuts = [len(events) * part // ROUNDS for part in range(1, ROUNDS)] + [len(events)]
-    cuts = [_beyond_a_tick(events, cut) for cut in cuts]
+    cuts = cuts if behind else [_beyond_a_tick(events, cut) for cut in cuts]
     begin = 0
     for cut in cuts:
         fast.put([event for _, event in events[begin:cut] if isinstance(event, Item)])
         fast.act([event for _, event in events[begin:cut] if isinstance(event, Activity)])
-        as_of_ms = fast.settle(events[cut - 1][0])
+        as_of_ms = (fast.tick_behind if behind else fast.settle)(events[cut - 1][0])
         users = sorted({e.actor for _, e in events[:cut] if isinstance(e, Activity)})
         made = fast.feeds(users, as_of_ms)
         served += [Served.parse(one.record(), partition_of(u.encode(), 4)) for (u, _), one in made.items()]
@@ -72,7 +73,7 @@ def run(seed: int = 3) -> Run:
         if isinstance(event, Activity):
             parts[partition_of(event.actor.encode(), PARTITIONS)].append((now_ms, event))
     items = [ItemChange(at, e.fp, record(e)) for at, e in events if isinstance(e, Item)]
-    return Run(Past([_columns(part) for part in parts], items, served), fast)
+    return Run(Past([_columns(part) for part in parts], items, served, marks=fast.marks), fast)
 
 
 def _columns(part: list[tuple[int, Activity]]) -> ActivityColumns:
@@ -109,6 +110,33 @@ def test_rebuilt_features_equal_the_logged_ones() -> None:
         "logged entries with a value that differs",
         "logged values that differ",
     }
+
+
+def test_marks_say_what_the_statistics_of_a_job_that_lags_contained() -> None:
+    job, counts = run(behind=True), Counter[str]()
+    ends = {mark.positions for mark in job.past.marks}
+    assert len(ends) > ROUNDS, "owners heard of different activities"
+    wanted = [of_served(one) for one in job.past.served if one.surface == "for_you"]
+    for one in rebuilt_of(job.past, wanted, counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+    assert counts["logged entries compared"] > 2_000
+    assert counts["logged values that differ"] == 0
+    guessed = replace(job.past, marks=[])
+    for one in rebuilt_of(guessed, wanted, counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+    assert counts["logged values that differ"] > 100
+
+
+def test_feeds_of_before_the_first_mark_are_counted() -> None:
+    job, counts = run(), Counter[str]()
+    wanted = [of_served(one) for one in job.past.served if one.surface == "for_you"]
+    first = min(one.tick for one in wanted)
+    kept = [mark for mark in job.past.marks if mark.tick > first or mark.item_partition]
+    found = rebuilt_of(replace(job.past, marks=kept), wanted, counts)
+    assert {one.slate.tick for one in found} == {one.tick for one in wanted} - {first}
+    assert counts["slates of a tick before the log's first"] == sum(one.tick == first for one in wanted)
 
 
 def test_a_feature_that_is_computed_otherwise_is_noticed() -> None:

@@ -148,7 +148,7 @@ class Seeder:
         tick = tick_of(one.as_of_ms, one.tick_ms)
         keys, values = derived_records(self.shadow.features(partition).read_bytes())
         positions = [one.resume(p) for p in range(one.partitions)]
-        marker = tick_marker(tick, one.as_of_ms, positions)
+        marker = tick_marker(tick, one.as_of_ms, positions, partition)
         self._send(names.item_features, partition, zip(keys, values, strict=True))
         self._send(names.item_features, partition, [(MARKER_KEY, marker)])
         mine = {str(p): end for p, end in one.items_ends.items() if p % one.partitions == partition}

@@ -246,8 +246,9 @@ class Steps:
         catalogue, one = await self.catalogue(), self.definition
         tick = tick_of(as_of_ms, one.tick_ms)
         if catalogue.tick < tick:
-            marker = tick_marker(tick, as_of_ms, [0] * one.partitions)  # nobody asks what it contains
             for partition in range(one.partitions):
+                # nobody asks what it contains
+                marker = tick_marker(tick, as_of_ms, [0] * one.partitions, partition)
                 keys, values = derived_records(self.shadow.features(partition).read_bytes())
                 keys.append(MARKER_KEY)
                 values.append(marker)
