@@ -46,6 +46,7 @@ class Site:
     visitor: Visitor = field(init=False)
     recording: Recording = field(init=False)
     _environment: Mapping[str, str] = field(init=False)
+    _text: str = ""
     _ours: list[TopicLog | ActivityTail | FeedReader | Recording] = field(default_factory=list)
 
     @property
@@ -80,7 +81,8 @@ class Site:
         self._environment = environment_with(given)
         self.settings = Settings.load(given)
         TopicsAdmin(self.settings.kafka, self.settings.names).create()
-        self.told.write_text(settings_file(given), encoding="utf-8")
+        self._text = settings_file(given)
+        self.told.write_text(self._text, encoding="utf-8")
 
     def start_processes(self, task: Task) -> None:
         """The simulated people, the worker and the API; all begin at once."""
@@ -121,7 +123,8 @@ class Site:
     def _clear(self, keep_logs: bool) -> None:
         if self.recorded.exists():
             self.recorded.replace(self.root / RECORDING)
-        self.told.unlink(missing_ok=True)
+        if self._text and self.told.exists() and self.told.read_text(encoding="utf-8") == self._text:
+            self.told.unlink(missing_ok=True)  # else a later run has begun here
         shutil.rmtree(self.directory / "data", ignore_errors=True)
         if not keep_logs:
             shutil.rmtree(self.directory, ignore_errors=True)

@@ -23,6 +23,7 @@ class PastRecords:
     def __init__(self, kafka: KafkaSettings, topic: str) -> None:
         self._topic = topic
         self._servers = kafka.bootstrap_servers
+        self._finds_times = not kafka.embedded
         self._consumer = Consumer(
             {
                 **kafka.confluent(),
@@ -43,7 +44,8 @@ class PastRecords:
         self._consumer.close()
 
     def records(self, since_ms: int | None = None) -> Iterator[Message]:
-        """Records from `since_ms` on, partitions mixed, each in offset order.
+        """Records from `since_ms` on, partitions mixed, each in offset order; all of them where the broker
+        cannot find a time (embedded).
 
         Raises OperatorError when the broker does not answer or the topic is missing.
         """
@@ -91,6 +93,8 @@ class PastRecords:
                 f"{self._topic} is missing on {self._servers}; `feedrank topics create` makes it",
                 ExitCode.TOPICS_WRONG,
             )
+        if not self._finds_times:
+            since_ms = None
         starts = [TopicPartition(self._topic, p, since_ms or 0) for p in found.partitions]
         if since_ms is not None:
             starts = self._consumer.offsets_for_times(starts, timeout=ANSWER_S)

@@ -28,6 +28,7 @@ from streams.log import logger
 from streams.registry import Registry, once_told
 from streams.turns import Turns
 from topologies.bad_items import BadItems
+from topologies.feed_making import ItemsKnown
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
 from topologies.staged import Records, Staged
@@ -62,6 +63,7 @@ class Catalogue:
     turns: Turns = field(default_factory=Turns)
     items_next: dict[int, int] = field(default_factory=dict)
     whole: asyncio.Event = field(default_factory=asyncio.Event)
+    _listed: tuple[int, ...] = ()
     _staged: list[Staged] = field(default_factory=list)
     _markers: list[int] = field(default_factory=list)
     _as_of_ms: dict[int, int] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Catalogue:
         """One fetch of the items topic."""
         if len(batch):
             changes, bad = await self._decoded(batch)
-            await self.turns.take(TURN)
+            await self.whole_turn(self.turns, TURN)
             if changes.upserts:
                 self.index.upsert(changes.upserts)
             if len(changes.removed):
@@ -88,6 +90,18 @@ class Catalogue:
             if changes.upserts:
                 self.on_items(fp64s(record.item_id.encode() for record in changes.upserts))
         self.items_next[batch.partition] = batch.next_offset
+
+    async def whole_turn(self, turns: Turns, by: str) -> None:
+        """A turn in which the index is that of its tick: not in the middle of a refresh."""
+        await turns.take(by)
+        while not self.whole.is_set():
+            await self.whole.wait()
+            await turns.take(by)
+
+    @property
+    def items_known(self) -> ItemsKnown:
+        """Which items the index holds now."""
+        return ItemsKnown(self._listed, _by_partition(self.items_next))
 
     async def refused(self, batch: RecordBatch) -> list[DeadLetter]:
         """The dead letters of a batch that is read again."""
@@ -185,6 +199,7 @@ class Catalogue:
         for _ in self.index.refreshing(tick, as_of_ms):
             await self.turns.take(TURN)
         self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
+        self._listed = _by_partition(self.items_next)
 
     async def reached(self, tick: int) -> None:
         """Until the index has been refreshed at `tick` or later."""
@@ -195,6 +210,10 @@ class Catalogue:
     def live(self, fps: U64) -> NDArray[np.bool_]:
         """bool[k]: which items are live."""
         return self.index.lookup(fps) >= 0
+
+
+def _by_partition(offsets: dict[int, int]) -> tuple[int, ...]:
+    return tuple(offsets.get(partition, 0) for partition in range(max(offsets, default=-1) + 1))
 
 
 def _parts(records: Records) -> Iterable[Records]:

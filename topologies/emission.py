@@ -156,7 +156,7 @@ class Emission:
                 self._came.clear()
                 await self._came.wait()
                 continue
-            await self._turn(by)
+            await self.catalogue.whole_turn(self.turns, by)
             popped = self.due.pop(self.users_max, self._now_ms(), own)
             self.metrics.due_users.set(len(self.due))
             acts = (self._record_ms.pop(due.user, None) for due in popped)
@@ -194,16 +194,9 @@ class Emission:
         """
         ranked = []
         for slice_ in slices(parts, self.users_max):
-            await self._turn(SETTLE)
+            await self.catalogue.whole_turn(self.turns, SETTLE)
             ranked.append(await self._rank(slice_, as_of_ms, SETTLE))
         return await self.delivery.deliver(ranked)
-
-    async def _turn(self, by: str) -> None:
-        """A turn in which the item index is that of its tick: not in the middle of a refresh."""
-        await self.turns.take(by)
-        while not self.catalogue.whole.is_set():
-            await self.catalogue.whole.wait()
-            await self.turns.take(by)
 
     async def _rank(self, parts: Parts, as_of_ms: int, by: str, record_ms: Sequence[int] = ()) -> RankedSlice:
         """One slice of users, ranked on one surface in each turn, beside the loop. To be called in a turn of
@@ -215,10 +208,11 @@ class Emission:
         made: list[MadeFeed] = []
         for number, surface in enumerate(self.maker.policy.surfaces):
             if number:
-                await self._turn(by)
+                await self.catalogue.whole_turn(self.turns, by)
             started = time.perf_counter()
-            tick = self.catalogue.tick
-            made += await self.turns.beside(partial(self.maker.ranked, batch, surface, tick, as_of_ms))
+            tick, known = self.catalogue.tick, self.catalogue.items_known
+            work = partial(self.maker.ranked, batch, surface, tick, as_of_ms, known)
+            made += await self.turns.beside(work)
             self.metrics.spent("rank", time.perf_counter() - started)
         for shard, users in parts:
             if not shard.closed:
@@ -245,7 +239,7 @@ class Emission:
             except (ShardLost, StoreClosed) as gone:
                 log.debug("not ranked: the shard was lost", partition=shard.partition, why=str(gone))
                 parts = [part for part in parts if part[0] is not shard]
-            await self._turn(by)
+            await self.catalogue.whole_turn(self.turns, by)
 
     @staticmethod
     def _make_resident(shard: Shard[UserShard], users: list[bytes]) -> None:

@@ -31,12 +31,31 @@ FEED_TOPICS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsKnown:
+    """Items that an index held, by partition of `items`: those before these offsets. `listed`: when its lists
+    were made; `now`: when it was ranked from."""
+
+    listed: tuple[int, ...]
+    now: tuple[int, ...]
+
+    def record(self) -> dict[str, object]:
+        """Fields of the served log."""
+        came = {
+            str(partition): end
+            for partition, end in enumerate(self.now)
+            if partition >= len(self.listed) or end != self.listed[partition]
+        }
+        return {"items_listed": self.listed, "items_since": came}
+
+
+@dataclass(frozen=True, slots=True)
 class MadeFeed:
     """A feed to write and what it was made of. `ids`: item ids of its entries."""
 
     feed: FeedToWrite
     ranked: RankedFeed
     ids: Sequence[str]
+    known: ItemsKnown | None = None
 
     def record(self) -> bytes:
         """The record in the served log; docs/wire.md lists its fields."""
@@ -63,6 +82,8 @@ class MadeFeed:
             "candidates": ranked.candidates,
             "failed": sorted(ranked.failed),
         }
+        if self.known is not None:
+            record |= self.known.record()
         if ranked.slate[0]:
             record["slate"] = ranked.slate
         if ranked.features is not None and ranked.featured is not None:
@@ -135,14 +156,22 @@ class FeedMaker:
         whole = np.concatenate(rows)
         return SliceOfUsers(UserBatch.of(users, whole, seen, graph, self.index, self.policy.verbs), positions)
 
-    def ranked(self, batch: SliceOfUsers, surface: str, tick: int, as_of_ms: int) -> list[MadeFeed]:
+    def ranked(
+        self,
+        batch: SliceOfUsers,
+        surface: str,
+        tick: int,
+        as_of_ms: int,
+        known: ItemsKnown | None = None,
+    ) -> list[MadeFeed]:
         """Feeds of a batch on one surface; `tick`: what the index was last refreshed at, now."""
         versions = [
             str(Version(self.generation, position, max(tick, 0), as_of_ms)) for position in batch.positions
         ]
-        return [self._made(feed) for feed in self.ranker.rank(batch.users, surface, versions, as_of_ms)]
+        feeds = self.ranker.rank(batch.users, surface, versions, as_of_ms)
+        return [self._made(feed, known) for feed in feeds]
 
-    def _made(self, ranked: RankedFeed) -> MadeFeed:
+    def _made(self, ranked: RankedFeed, known: ItemsKnown | None) -> MadeFeed:
         items = ranked.items.tolist()
         entries = Entries(
             [self._part(item) for item in items],
@@ -164,7 +193,7 @@ class FeedMaker:
             self._topics(ranked.items),
         )
         ids = self.index.ids
-        return MadeFeed(feed, ranked, [ids[item] for item in items])
+        return MadeFeed(feed, ranked, [ids[item] for item in items], known)
 
     def _topics(self, items: I64) -> tuple[str, ...]:
         """The topics that the feed's entries carry most often (equal ones by id), for after its end."""

@@ -31,11 +31,14 @@ PAGES_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class ItemChange:
-    """An item as it became known at `time_ms`; `record` None: it went."""
+    """An item as it became known at `time_ms`, with its place on the topic where it has one; `record` None:
+    it went."""
 
     time_ms: int
     fp: int
     record: ItemRecord | None
+    partition: int = 0
+    offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Served:
     """One record of the served log. Arrays by entry: `fps` uint64[n], `scores` float64[n]; `propensity`
     float64[n], nan where not drawn; `slate`: so many entries at the top were drawn one after the other, and
     from how many (0, 0: drawn ones are uniform); `logged` int32[F, k]: features of the entries `featured`
-    int64[k]."""
+    int64[k]. `listed`, `known`: by partition of items, up to where the index held them when its lists were
+    made, and when it was ranked from (empty: unknown)."""
 
     user: bytes
     surface: str
@@ -62,6 +66,8 @@ class Served:
     featured: I64
     logged: NDArray[np.int32]
     slate: tuple[int, int] = (0, 0)
+    listed: tuple[int, ...] = ()
+    known: tuple[int, ...] = ()
 
     @classmethod
     def parse(cls, value: bytes, partition: int) -> Served:
@@ -78,6 +84,7 @@ class Served:
         propensity[record["explored"]] = record["propensities"]
         featured = np.array(record.get("featured", ()), np.int64)
         logged = np.array(record.get("features", ()), np.int32).reshape(-1, max(len(featured), 1))
+        listed = tuple(map(int, record.get("items_listed", ())))
         return cls(
             record["actor"].encode(),
             record["surface"],
@@ -96,6 +103,8 @@ class Served:
             featured,
             logged[:, : len(featured)],
             _pair(record.get("slate", (0, 0))),
+            listed,
+            _known(listed, record.get("items_since", {})),
         )
 
     def slate_fps(self, namespace: str) -> Iterator[int]:
@@ -108,6 +117,11 @@ class Served:
     def generation(self) -> int:
         """Grows at every promote and rollback. Raises ValueError for no version."""
         return Version.parse(self.version).generation
+
+
+def _known(listed: tuple[int, ...], since: Mapping[str, Any]) -> tuple[int, ...]:
+    ends = dict(enumerate(listed)) | {int(partition): int(end) for partition, end in since.items()}
+    return tuple(ends.get(partition, 0) for partition in range(max(ends, default=-1) + 1))
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -155,6 +169,16 @@ class Slate:
     seed: int = 0
     fps: U64 | None = None
     served: Served | None = None
+
+    @property
+    def listed(self) -> tuple[int, ...]:
+        """As `Served.listed`."""
+        return self.served.listed if self.served is not None else ()
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """As `Served.known`."""
+        return self.served.known if self.served is not None else ()
 
     @property
     def order(self) -> tuple[int, int, int, int]:

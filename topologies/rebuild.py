@@ -8,10 +8,11 @@ statistics of a live feed contained, however far its worker lagged; without them
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from models.policy import Policy
 from models.rules import apply_rules
 from models.score import RateLift
 from topologies.history import History
-from topologies.past import FOR_YOU, Past, Served, Slate
+from topologies.past import FOR_YOU, ItemChange, Past, Served, Slate
 from topologies.ticks import TickMark
 
 Bools = NDArray[np.bool_]
@@ -50,6 +51,25 @@ class Rebuilt:
     eligible: NDArray[np.bool_]
 
 
+class _Items:
+    """Items of one partition in the order in which they became known; each is taken once."""
+
+    def __init__(self, changes: list[ItemChange]) -> None:
+        self._changes = sorted(changes, key=lambda change: change.offset)
+        self._known_ms = [*accumulate((change.time_ms for change in self._changes), max)]
+        self._taken = 0
+
+    def until(self, time_ms: int) -> list[ItemChange]:
+        return self._take(bisect_right(self._known_ms, time_ms))
+
+    def before(self, offset: int) -> list[ItemChange]:
+        return self._take(bisect_left(self._changes, offset, key=lambda change: change.offset))
+
+    def _take(self, end: int) -> list[ItemChange]:
+        start, self._taken = self._taken, max(self._taken, end)
+        return self._changes[start : self._taken]
+
+
 @dataclass(slots=True)
 class _Cursor:
     """How far each partition and the items were applied."""
@@ -57,12 +77,17 @@ class _Cursor:
     past: Past
     history: History
     applied: list[int] = field(default_factory=list)
-    items: int = 0
+    _items: list[_Items] = field(default_factory=list)
+    """By partition of items."""
     _record_ms: list[I64] = field(default_factory=list)
     _marks: list[list[TickMark]] = field(default_factory=list)
     """By partition of item deltas, by tick."""
 
     def __post_init__(self) -> None:
+        items = defaultdict[int, list[ItemChange]](list)
+        for change in self.past.items:
+            items[change.partition].append(change)
+        self._items = [_Items(items[partition]) for partition in range(max(items, default=-1) + 1)]
         by_partition = defaultdict[int, list[TickMark]](list)
         for mark in sorted(self.past.marks, key=lambda mark: mark.tick):
             by_partition[mark.item_partition].append(mark)
@@ -79,10 +104,16 @@ class _Cursor:
 
     def put_until(self, time_ms: int) -> None:
         """Items that were known at a time."""
-        items, start = self.past.items, self.items
-        while self.items < len(items) and items[self.items].time_ms <= time_ms:
-            self.items += 1
-        last = {change.fp: change.record for change in items[start : self.items]}
+        self._put(change for part in self._items for change in part.until(time_ms))
+
+    def put_before(self, offsets: Sequence[int]) -> None:
+        """Items before these places, by partition."""
+        self._put(
+            change for part, end in zip(self._items, offsets, strict=False) for change in part.before(end)
+        )
+
+    def _put(self, changes: Iterable[ItemChange]) -> None:
+        last = {change.fp: change.record for change in changes}
         self.history.put(record for record in last.values() if record is not None)
         gone = np.array([fp for fp, record in last.items() if record is None], np.uint64)
         if gone.size:
@@ -159,7 +190,9 @@ def _group(cursor: _Cursor, policy: Policy, group: list[Slate], counts: Counter[
     if cursor.has_marks and cursor.marked(first.tick) is None:
         counts["slates of a tick before the log's first"] += len(group)
         return
-    if first.fps is None:
+    if first.listed:
+        cursor.put_before(first.listed)
+    elif first.fps is None:
         cursor.put_until(first.as_of_ms)
     cursor.tick_to(first.tick, first.as_of_ms + (first.fps is None))
     good = []
@@ -170,7 +203,10 @@ def _group(cursor: _Cursor, policy: Policy, group: list[Slate], counts: Counter[
             continue
         cursor.apply_until(slate.partition, end)
         good.append(slate)
-    cursor.put_until(first.as_of_ms)
+    if first.known:
+        cursor.put_before(first.known)
+    else:
+        cursor.put_until(first.as_of_ms)
     if good:
         yield from _rebuilt(history, policy, good)
 

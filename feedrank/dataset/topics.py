@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from streams.registry import BlockingSchemas, Registry
 from streams.settings import Settings
 from topologies.item_shard import MARKER_KEY
 from topologies.past import ItemChange, Past
-from topologies.ticks import TickMark
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
@@ -54,15 +52,14 @@ def log_of(settings: Settings, verbs: VerbTable, partitions: int) -> Past:
     return Past(_activities(settings, schemas, verbs, partitions, counts), items, counts=counts)
 
 
-def marks_of(settings: Settings, since_ms: int) -> list[TickMark]:
-    """Ticks that were closed since then. Raises OperatorError where the served log cannot be read."""
-    found = list[TickMark]()
+def add_coordinates(past: Past, settings: Settings, users: Collection[bytes], since_ms: int) -> None:
+    """What the served log has of these users' feeds, and of ticks, since then. Raises OperatorError where it
+    cannot be read."""
     with PastRecords(settings.kafka, settings.names.served) as log:
         for record in log.records(since_ms):
-            if _bytes(record.key()) == MARKER_KEY:
-                with suppress(ValueError):  # a user may have this name
-                    found.append(TickMark.parse(_bytes(record.value()) or b""))
-    return found
+            key = _bytes(record.key())
+            if key == MARKER_KEY or key in users:
+                past.take(_bytes(record.value()) or b"", record.partition() or 0)
 
 
 def items_of(settings: Settings) -> list[ItemChange]:
@@ -140,10 +137,12 @@ def _changes(
     for letter in dead:
         counts[f"items refused ({letter.reason})"] += 1
     known = fp64s(key or b"" for key in keys).tolist()
-    at = dict(zip(known, times, strict=True))
-    newest = max(times)
+    at = dict(zip(known, zip(times, offsets, strict=True), strict=True))
+    last = max(times), offsets[-1]
     for record in changes.upserts:
         fp = fp64(record.item_id.encode())
-        yield ItemChange(at.get(fp, newest), fp, record)
+        time_ms, offset = at.get(fp, last)
+        yield ItemChange(time_ms, fp, record, partition, offset)
     for fp in np.asarray(changes.removed).tolist():
-        yield ItemChange(at.get(fp, newest), fp, None)
+        time_ms, offset = at.get(fp, last)
+        yield ItemChange(time_ms, fp, None, partition, offset)

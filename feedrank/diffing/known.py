@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedrank.dataset.topics import log_of, marks_of
+from feedrank.dataset.topics import add_coordinates, log_of
 from models.candidates import draw_seeds
 from models.fingerprint import fp64s
 from models.policy import Policy, parse_policy
@@ -21,6 +21,7 @@ from streams.topics_admin import TopicsAdmin
 from topologies.explaining import FOR_YOU, Known, of_rows, of_served, unknown
 from topologies.history import History
 from topologies.past import Past, Served, Slate
+from topologies.past import of_served as slate_of_record
 from topologies.rebuild import rebuild
 from topologies.replay.shadow import Shadow
 from topologies.shadow_feeds import on_disk
@@ -101,7 +102,7 @@ def _of_log(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     wanted = {(feed.user.encode(), feed.version): feed for feed in feeds}
     policy, found = policy_of(origin), dict[str, Known]()
     with PastRecords(origin.settings.kafka, origin.names.served) as log:
-        for record in log.records(_since_ms(feeds)):
+        for record in log.records(since_ms(feeds)):
             if _key(record.key()) not in {user for user, _ in wanted}:
                 continue
             try:
@@ -115,7 +116,8 @@ def _of_log(origin: Origin, feeds: Sequence[StoredFeed]) -> dict[str, Known]:
     return found
 
 
-def _since_ms(feeds: Sequence[StoredFeed]) -> int:
+def since_ms(feeds: Sequence[StoredFeed]) -> int:
+    """From when on the served log has to be read for these feeds."""
     return max(min(feed.as_of_ms for feed in feeds) - EARLIER_MS, 0)
 
 
@@ -151,7 +153,7 @@ def _from_topics(origin: Origin, policy: Policy, feeds: Sequence[StoredFeed]) ->
     settings = origin.settings
     partitions = TopicsAdmin(settings.kafka, settings.names).partitions(ACTIVITIES)
     past = log_of(settings, policy.verbs, partitions)
-    past.marks = marks_of(settings, _since_ms(feeds))
+    add_coordinates(past, settings, {feed.user.encode() for feed in feeds}, since_ms(feeds))
     return rebuilt_users(past, policy, settings.ranking.tick_s * 1_000, origin.surface, feeds)
 
 
@@ -161,7 +163,7 @@ def rebuilt_users(
     """Of each feed, from all that happened up to its coordinates; every user is there."""
     by_user = {feed.user.encode(): feed for feed in feeds}
     history, counts = History(policy.verbs, tick_ms), Counter[str]()
-    slates = [slate_of(feed, policy, len(past.partitions)) for feed in feeds]
+    slates = [slate_of(feed, policy, past) for feed in feeds]
     found = {}
     for rebuilt in rebuild(past, history, policy, slates, counts):
         feed = by_user[rebuilt.slate.user]
@@ -172,9 +174,12 @@ def rebuilt_users(
     return {feed.user: found.get(feed.user, why) for feed in feeds}
 
 
-def slate_of(feed: StoredFeed, policy: Policy, partitions: int) -> Slate:
-    """The coordinates that a stored feed was made at."""
+def slate_of(feed: StoredFeed, policy: Policy, past: Past) -> Slate:
+    """The coordinates that a stored feed was made at: of its record, else as far as its version tells."""
+    for served in past.served:
+        if (served.user, served.version) == (feed.user.encode(), feed.version):
+            return slate_of_record(served)
     version, user = Version.parse(feed.version), feed.user.encode()
     seed = int(draw_seeds(int(policy.hash, 16), fp64s([user]), [feed.version])[0])
-    partition = partition_of(user, partitions)
+    partition = partition_of(user, len(past.partitions))
     return Slate(user, partition, version.position, version.tick, version.as_of_ms, seed)

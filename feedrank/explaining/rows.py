@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from feedrank.dataset.topics import log_of, marks_of
-from feedrank.diffing.known import EARLIER_MS, Origin, policy_of, slate_of
+from feedrank.dataset.topics import add_coordinates, log_of
+from feedrank.diffing.known import Origin, policy_of, since_ms, slate_of
 from models.policy import Policy
 from models.score import Scorer
 from streams.data_dir import claimed
@@ -72,7 +72,7 @@ def explained(origin: Origin, feed: StoredFeed, models: Path) -> tuple[Why, str]
     settings = origin.settings
     partitions = TopicsAdmin(settings.kafka, settings.names).partitions(ACTIVITIES)
     past = log_of(settings, policy.verbs, partitions)
-    past.marks = marks_of(settings, max(feed.as_of_ms - EARLIER_MS, 0))
+    add_coordinates(past, settings, {feed.user.encode()}, since_ms([feed]))
     return rebuilt(origin, feed, past, policy, scorer), "rows rebuilt from the topics"
 
 
@@ -80,7 +80,7 @@ def rebuilt(origin: Origin, feed: StoredFeed, past: Past, policy: Policy, scorer
     """From all that happened up to the feed's coordinates. Raises OperatorError where that cannot be."""
     counts: Counter[str] = Counter()
     history = History(policy.verbs, origin.settings.ranking.tick_s * 1_000)
-    slate = slate_of(feed, policy, len(past.partitions))
+    slate = slate_of(feed, policy, past)
     for one in rebuild(past, history, policy, [slate], counts):
         batch = history.batch([one.slate.user])
         return why(batch, history.index, policy, scorer, origin.surface, feed)
