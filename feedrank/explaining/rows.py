@@ -85,8 +85,8 @@ def rebuilt(origin: Origin, feed: StoredFeed, past: Past, policy: Policy, scorer
         batch = history.batch([one.slate.user])
         return why(batch, history.index, policy, scorer, origin.surface, feed)
     if counts:
-        reason = "its worker lagged, and knew less of the user than of the items"
-        advice = "when `feedrank topics check` shows no lag, let the user visit, and explain the new feed"
+        reason = "the served log does not have, or no longer, what its item statistics contained"
+        advice = "let the user visit, and explain the new feed"
     else:
         reason = "the topics no longer hold what it was made of"
         advice = "keep activities and items for as long as feeds are to be explained"

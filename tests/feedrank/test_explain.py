@@ -106,7 +106,7 @@ def test_what_cannot_be_explained_is_said(data: Path, capsys: pytest.CaptureFixt
     assert cli.run(["explain", USER, "--namespace", "not a name"]) != ExitCode.OK
 
 
-def test_a_feed_of_a_worker_that_lagged_says_so_and_what_to_do(data: Path) -> None:
+def test_a_feed_whose_statistics_nobody_knows_says_so_and_what_to_do(data: Path) -> None:
     policy = read_policy()
     past = past_of(jsonl.events(data / "people.jsonl"), policy.verbs)
     last_ms = int(past.partitions[0].event_ms.max())
@@ -115,5 +115,5 @@ def test_a_feed_of_a_worker_that_lagged_says_so_and_what_to_do(data: Path) -> No
     version = Version(1, 1, last_ms // (tick_s * 1_000) + 1, last_ms + 2 * tick_s * 1_000)
     feed = StoredFeed(USER, str(version), version.as_of_ms, policy.version, "m", (), (), (), ())
     origin = Origin(settings, settings.names, "for_you", None, rebuild=False)
-    with pytest.raises(OperatorError, match=r"its worker lagged.* `feedrank topics check` shows no lag"):
+    with pytest.raises(OperatorError, match=r"what its item statistics contained; let the user visit"):
         rebuilt(origin, feed, past, policy, RateLift(policy))

@@ -5,20 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 from feedrank.dataset.table import load
+from feedrank.dataset.topics import past_of
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from streams.past_records import PastRecords
+from streams.policy_file import read_policy
+from streams.settings import Settings
 from tests.integration.conftest import BEGAN_MS, ITEMS, activities
 from tests.integration.job import Job
 from tests.services import Kafka
 from tests.waiting import until
-from topologies.past import Served
+from topologies.history import History
+from topologies.past import Past, Served, of_served
+from topologies.rebuild import compared, rebuild
+from wire.partitioner import partition_of
 
 PARTITIONS = 2
 HOUR_MS = 3_600_000
+TICK_MS = 10_000
+PARTS = 8
 EDITS = {
     "served_features_share = 0.05": "served_features_share = 1.0",
     "explore_share = 0.02": "explore_share = 0.3",
@@ -39,15 +48,56 @@ def policy_file(folder: Path, more: str = "") -> Path:
 
 def settled(job: Job, as_of_ms: int) -> list[Served]:
     """Records of the served log that are as of a settlement."""
-    found = []
-    with PastRecords(job.kafka, job.names.served) as log:
-        for record in log.records():
+    return [one for one in served_log(job).served if one.surface == "for_you" and one.as_of_ms == as_of_ms]
+
+
+def produced_tick_by_tick(job: Job, events: list[Event]) -> None:
+    """Each part once the statistics of the one before are in the index."""
+    size = -(-len(events) // PARTS)
+    for part in [events[at : at + size] for at in range(0, len(events), size)]:
+        job.load(part)
+        last_ms = dict[int, int]()
+        for event in part:
+            partition = partition_of(event.key.encode(), PARTITIONS)
+            last_ms[partition] = max(last_ms.get(partition, 0), event.time_ms)
+        tick = min(last_ms.values()) // TICK_MS if len(last_ms) == PARTITIONS else 0
+        until(lambda: newest_tick(job) >= tick, "a tick", lambda: newest_tick(job))  # noqa: B023
+
+
+def newest_tick(job: Job) -> int:
+    """Closed by all partitions."""
+    newest = dict[int, int]()
+    for mark in served_log(job).marks:
+        newest[mark.item_partition] = max(newest.get(mark.item_partition, 0), mark.tick)
+    return min(newest.values())
+
+
+def served_log(job: Job) -> Past:
+    """Feeds and marks."""
+    log = Past([], [])
+    with PastRecords(job.kafka, job.names.served) as records:
+        for record in records.records():
             value = record.value()
             assert isinstance(value, bytes)
-            one = Served.parse(value, record.partition() or 0)
-            if one.surface == "for_you" and one.as_of_ms == as_of_ms:
-                found.append(one)
-    return found
+            log.take(value, record.partition() or 0)
+    assert not log.counts
+    return log
+
+
+def every_feed_is_rebuilt_exactly(job: Job, policy: Path) -> None:
+    """Also those that were made while records came; but for the tick that the worker began with."""
+    known = {"KAFKA_BOOTSTRAP_SERVERS": job.bootstrap, "FEEDRANK_NAMESPACE": job.namespace}
+    settings, rules = Settings.load(known), read_policy(policy)
+    past = past_of(settings, rules.verbs, PARTITIONS)
+    ticks = sorted({one.tick for one in past.served})
+    wanted = [one for one in past.served if one.surface == "for_you" and one.tick > ticks[1]]
+    history, counts = History(rules.verbs, settings.ranking.tick_s * 1_000), Counter[str]()
+    for one in rebuild(past, history, rules, [of_served(one) for one in wanted], counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+    assert len({one.tick for one in wanted}) > 1
+    assert counts["logged entries compared"] == sum(len(one.featured) for one in wanted)
+    assert "logged values that differ" not in counts, (counts, len(wanted), ticks)
 
 
 def looked(job: Job, feeds: list[Served], at_ms: int) -> list[Event]:
@@ -96,13 +146,14 @@ def test_from_served_feeds_to_a_model_in_the_job(
         job.settle(as_of_ms)
         count = len(job.settled_feeds("for_you", as_of_ms))
         until(lambda: len(settled(job, as_of_ms)) >= count, "served records", lambda: settled(job, as_of_ms))
-        job.load(looked(job, settled(job, as_of_ms), as_of_ms + HOUR_MS))
+        produced_tick_by_tick(job, looked(job, settled(job, as_of_ms), as_of_ms + HOUR_MS))
         out = tmp_path / "log.parquet"
         told = command(job, "dataset", "topics", str(out), "--candidates", "--valid", "0.1", "--test", "0.1")
         counts = load(out).meta["counts"]
         assert counts["impressions of a slate nobody issued"] == 1
         assert counts["logged entries compared"] >= 20 * count
         assert "logged values that differ" not in counts, told
+        every_feed_is_rebuilt_exactly(job, policy)
         data = load(out)
         assert data.shown.sum() == counts["rows"] - counts["rows not shown"] > 6 * count
         assert data.labels[1].sum() == counts["actions joined by slate"] / 2
