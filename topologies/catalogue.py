@@ -36,8 +36,8 @@ from topologies.ticks import NEVER
 
 U64 = NDArray[np.uint64]
 TURN = "items"
-RECORDS_AT_ONCE = 2_000
-"""Of a tick that enters the index: 1 ms."""
+RECORDS_AT_ONCE = 500
+"""Of a tick that enters the index: 2 ms."""
 
 log = logger(__name__)
 
