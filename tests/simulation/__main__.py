@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.simulation.many import until_noticed, verdicts
+from tests.simulation.many import say_nothing_of_the_dead, until_noticed, verdicts
 from tests.simulation.redis_server import RedisServer
 from tests.simulation.simulation import play
 from tests.simulation.teeth import TEETH
@@ -39,7 +38,7 @@ def _many(first: int, count: int, jobs: int, within_s: float | None) -> int:
 
 
 def _one(seed: int, verbose: bool, rocksdb: bool | None) -> int:
-    logging.disable(logging.CRITICAL)
+    say_nothing_of_the_dead()
     with tempfile.TemporaryDirectory() as directory:
         redis = RedisServer(Path(directory))
         try:

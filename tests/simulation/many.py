@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import multiprocessing
+import sys
 import tempfile
 import time
 import warnings
@@ -21,12 +22,18 @@ CHUNK = 25
 SHARED_MEMORY = Path("/dev/shm")
 
 
+def say_nothing_of_the_dead() -> None:
+    """Coroutines of killed processes never run to their end; Python would tell of each."""
+    logging.disable(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    sys.unraisablehook = lambda _: None
+
+
 class Table:
     """What seeds are played on, one after the other: a directory and a Redis of a process."""
 
     def __init__(self, directory: Path) -> None:
-        logging.disable(logging.CRITICAL)
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # its process was killed
+        say_nothing_of_the_dead()
         self._disk, self._redis = directory / "disk", RedisServer(directory)
         self.play(0)  # imports and caches come with the first seed
         gc.freeze()  # and are not walked again and again
