@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,12 +56,18 @@ def _module(name: str, place: Place) -> Iterator[Fields]:
 
 
 def _script(name: str, place: Place) -> Iterator[Fields]:
-    """Run benchmarks/<name>.py in a process of its own. Raises RuntimeError when it fails."""
+    """Run benchmarks/<name>.py in a process of its own.
+
+    Raises RuntimeError when it fails, ModuleNotFoundError where it needs a package that is not here.
+    """
     command = [sys.executable, "-m", f"benchmarks.{name}"]
     done = subprocess.run(
         command, cwd=ROOT, env=source_environment(), capture_output=True, text=True, timeout=SCRIPT_S_MAX
     )
     if done.returncode:
+        missing = re.search(r"ModuleNotFoundError: No module named '([^'.]+)", done.stderr)
+        if missing:
+            raise ModuleNotFoundError(missing[0], name=missing[1])
         raise RuntimeError(
             f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-1_500:].strip()}"
         )

@@ -83,6 +83,11 @@ def _measure(names: list[str], place: Place) -> Iterator[dict[str, object]]:
         print(f"{name}: {catalog.MEANING[name]}", file=sys.stderr, flush=True)
         try:
             yield from catalog.find(name)(place)
+        except ModuleNotFoundError as missing:
+            raise OperatorError(
+                f"benchmark {name} needs {missing.name}, which is not installed; `pip install -e "
+                "'.[test,train,bench]'` in the checkout has all that benchmarks need"
+            ) from missing
         except (BenchmarkFailed, ServiceMissing, RuntimeError, ValueError) as failed:
             raise OperatorError(f"benchmark {name}: {failed}", ExitCode.INTERNAL) from failed
 

@@ -17,8 +17,11 @@ from benchmarks.figure import Figure, from_line
 from benchmarks.measure import BenchmarkFailed, Contender, Mark, Outcome
 from benchmarks.stream import SPAN_MS, START_MS, VERB_SHARES, WINDOW_MS, ActivityStream, partition_of, user_id
 from benchmarks.worker import Scrape, quantile
+from feedrank import cli
 from streams.codec import Decoder
+from streams.errors import ExitCode
 from streams.policy_file import read_policy
+from tests.services import ROOT
 from tests.waiting import GUARD_S
 
 SMALL = ActivityStream(4_000, users=300, items=50)
@@ -206,3 +209,15 @@ def test_quantiles_come_from_what_the_histogram_gained() -> None:
     assert quantile(before, after, "wait_seconds", 0.75) == pytest.approx(0.15)
     with pytest.raises(ValueError, match="did not move"):
         quantile(after, after, "wait_seconds", 0.5)
+
+
+def test_a_package_that_is_missing_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pandas.py").write_text("import of_this_there_is_none.at_all")
+    monkeypatch.setattr("benchmarks.catalog.source_path", lambda: {"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    assert cli.run(["bench", "rank"]) == ExitCode.USAGE
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(
+        "feedrank: benchmark rank needs of_this_there_is_none, which is not installed; `pip"
+    )
