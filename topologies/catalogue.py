@@ -1,17 +1,17 @@
 """The worker's item index (5), fed by readers that tail `items` and `item-features` without a group.
 
 It is refreshed when the markers of a tick have come from every partition of item-features: with the
-statistics of that tick and no later one, in slices, so that no refresh holds the loop. Feeds are ranked
-before or after a refresh, never within: a feed's tick says exactly which activities its statistics contain.
-Whoever waits for a tick waits here.
+statistics of that tick and no later one, in one turn, beside the loop. So feeds are ranked before or after a
+refresh, never within: a feed's tick says exactly which activities its statistics contain. Whoever waits for a
+tick waits here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 
 import numpy as np
 import orjson
@@ -36,8 +36,6 @@ from topologies.ticks import NEVER
 
 U64 = NDArray[np.uint64]
 TURN = "items"
-RECORDS_AT_ONCE = 500
-"""Of a tick that enters the index: 2 ms."""
 
 log = logger(__name__)
 
@@ -47,8 +45,8 @@ class Catalogue:
     """`partitions`: of item-features. `on_items` hears of the fps (uint64[k]) of items that came or changed.
 
     `tick`, `as_of_ms`: what the index was last refreshed at (NEVER before the first). `positions`: by
-    partition of activities, up to where its statistics contain them. `whole`: no refresh is on its way.
-    `bad_items`: dead letters, which their shard commits.
+    partition of activities, up to where its statistics contain them. `bad_items`: dead letters, which their
+    shard commits.
     """
 
     index: ItemIndex
@@ -62,7 +60,6 @@ class Catalogue:
     bad_items: BadItems = field(default_factory=BadItems)
     turns: Turns = field(default_factory=Turns)
     items_next: dict[int, int] = field(default_factory=dict)
-    whole: asyncio.Event = field(default_factory=asyncio.Event)
     _listed: tuple[int, ...] = ()
     _staged: list[Staged] = field(default_factory=list)
     _markers: list[int] = field(default_factory=list)
@@ -75,13 +72,12 @@ class Catalogue:
     def __post_init__(self) -> None:
         self._markers = [NEVER] * self.partitions
         self._staged = [Staged() for _ in range(self.partitions)]
-        self.whole.set()
 
     async def items_came(self, batch: RecordBatch) -> None:
         """One fetch of the items topic."""
         if len(batch):
             changes, bad = await self._decoded(batch)
-            await self.whole_turn(self.turns, TURN)
+            await self.turns.take(TURN)
             if changes.upserts:
                 self.index.upsert(changes.upserts)
             if len(changes.removed):
@@ -90,13 +86,6 @@ class Catalogue:
             if changes.upserts:
                 self.on_items(fp64s(record.item_id.encode() for record in changes.upserts))
         self.items_next[batch.partition] = batch.next_offset
-
-    async def whole_turn(self, turns: Turns, by: str) -> None:
-        """A turn in which the index is that of its tick: not in the middle of a refresh."""
-        await turns.take(by)
-        while not self.whole.is_set():
-            await self.whole.wait()
-            await turns.take(by)
 
     @property
     def items_known(self) -> ItemsKnown:
@@ -173,31 +162,23 @@ class Catalogue:
                 await self.refresh(tick, self._as_of_ms[tick])
 
     async def refresh(self, tick: int, as_of_ms: int) -> None:
-        """Refresh in slices, giving the loop back between them, one refresh after the other; never back to an
-        older tick."""
+        """Refresh in one turn, beside the loop, one refresh after the other; never back to an older tick."""
         async with self._one:
             if tick < self.tick:
                 return
-            self.whole.clear()
-            try:
-                await self._refresh(tick, as_of_ms)
-            finally:
-                self.whole.set()
+            await self.turns.take(TURN)
+            await self.turns.beside(partial(self._refresh, tick, as_of_ms))
         self._as_of_ms = {t: at for t, at in self._as_of_ms.items() if t > tick}
         self._refreshed.set()
         log.debug("item index refreshed", tick=tick, items=len(self.index))
 
-    async def _refresh(self, tick: int, as_of_ms: int) -> None:
-        await self.turns.take(TURN)
+    def _refresh(self, tick: int, as_of_ms: int) -> None:
         for partition, staged in enumerate(self._staged):
             for one in staged.until(tick):
                 self._contained[partition] = one.positions
-                for records in _parts(one.records):
-                    self._enter(records)
-                    await self.turns.take(TURN)
+                self._enter(one.records)
         positions = [min(of_one) for of_one in zip(*self._contained.values(), strict=True)]
-        for _ in self.index.refreshing(tick, as_of_ms):
-            await self.turns.take(TURN)
+        self.index.refresh(tick, as_of_ms)
         self.tick, self.as_of_ms, self.positions = tick, as_of_ms, positions
         self._listed = _by_partition(self.items_next)
 
@@ -213,10 +194,5 @@ class Catalogue:
 
 
 def _by_partition(offsets: dict[int, int]) -> tuple[int, ...]:
-    return tuple(offsets.get(partition, 0) for partition in range(max(offsets, default=-1) + 1))
-
-
-def _parts(records: Records) -> Iterable[Records]:
-    items = iter(records.items())
-    while part := dict(islice(items, RECORDS_AT_ONCE)):
-        yield part
+    now = offsets.copy()  # a partition may come while this runs beside the loop
+    return tuple(now.get(partition, 0) for partition in range(max(now, default=-1) + 1))

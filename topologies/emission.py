@@ -156,7 +156,7 @@ class Emission:
                 self._came.clear()
                 await self._came.wait()
                 continue
-            await self.catalogue.whole_turn(self.turns, by)
+            await self.turns.take(by)
             popped = self.due.pop(self.users_max, self._now_ms(), own)
             self.metrics.due_users.set(len(self.due))
             acts = (self._record_ms.pop(due.user, None) for due in popped)
@@ -194,7 +194,7 @@ class Emission:
         """
         ranked = []
         for slice_ in slices(parts, self.users_max):
-            await self.catalogue.whole_turn(self.turns, SETTLE)
+            await self.turns.take(SETTLE)
             ranked.append(await self._rank(slice_, as_of_ms, SETTLE))
         return await self.delivery.deliver(ranked)
 
@@ -208,7 +208,7 @@ class Emission:
         made: list[MadeFeed] = []
         for number, surface in enumerate(self.maker.policy.surfaces):
             if number:
-                await self.catalogue.whole_turn(self.turns, by)
+                await self.turns.take(by)
             started = time.perf_counter()
             tick, known = self.catalogue.tick, self.catalogue.items_known
             work = partial(self.maker.ranked, batch, surface, tick, as_of_ms, known)
@@ -239,7 +239,7 @@ class Emission:
             except (ShardLost, StoreClosed) as gone:
                 log.debug("not ranked: the shard was lost", partition=shard.partition, why=str(gone))
                 parts = [part for part in parts if part[0] is not shard]
-            await self.catalogue.whole_turn(self.turns, by)
+            await self.turns.take(by)
 
     @staticmethod
     def _make_resident(shard: Shard[UserShard], users: list[bytes]) -> None:

@@ -13,7 +13,7 @@ from models.policy import Fallbacks as FallbackPolicy
 from streams.feeds import FeedWriter
 from streams.log import logger
 from streams.redis_link import RedisUnavailableError
-from topologies.catalogue import Catalogue
+from topologies.catalogue import TURN, Catalogue
 from topologies.feed_making import plain_entries
 from wire.chunks import Entries
 from wire.names import SURFACES
@@ -53,13 +53,14 @@ class Fallbacks:
     async def write(self) -> None:
         """Write the feeds of the index's last refresh. Raises RedisUnavailableError."""
         index, tick, as_of_ms = self.catalogue.index, self.catalogue.tick, self.catalogue.as_of_ms
-        lists = index.lists
+        lists, turns = index.lists, self.catalogue.turns
+        await turns.take(TURN)  # a refresh beside the loop may evict items
         for topic, items in self._feeds():
             entries = plain_entries(index, items, "trending" if topic is None else "topic_trending")
             await self._put(FOR_YOU, topic, tick, as_of_ms, entries)
             if topic is None:
                 await self._put(FOLLOWING, None, tick, as_of_ms, entries)
-            await asyncio.sleep(0)
+            await turns.take(TURN)
             if index.lists is not lists:
                 return  # its slots may be other items by now: begin again with the new lists
         self.written_tick = tick

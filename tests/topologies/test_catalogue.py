@@ -164,21 +164,6 @@ def test_ticks_that_wait_for_a_partition_without_owner_become_one() -> None:
     assert merged == {b"old": b"1", b"k0": b"99", b"k1": b"97", b"k2": b"98"}
 
 
-def test_the_index_is_not_whole_while_it_is_refreshed() -> None:
-    async def during() -> list[bool]:
-        one, _ = made(partitions=1)
-        seen = [one.whole.is_set()]
-        refreshing = asyncio.create_task(one.refresh(3, 30))
-        while not refreshing.done():
-            await asyncio.sleep(0)
-            seen.append(one.whole.is_set())
-        return seen
-
-    seen = asyncio.run(during())
-    assert (seen[0], seen[-1]) == (True, True)
-    assert False in seen
-
-
 @pytest.mark.parametrize("bad", [(b"12345678", b"short"), (b"1234", bytes(DERIVED.itemsize))])
 def test_a_record_that_is_no_item_statistic_says_what_to_do(bad: tuple[bytes, bytes]) -> None:
     one, _ = made()
