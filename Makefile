@@ -14,7 +14,7 @@ help:
 	@echo "make zombie     a worker frozen for 40 s within a checkpoint and between two, then a rebuild from changelogs"
 	@echo "make rolling    what a rolling restart of three workers interrupts (STATIC=--static: with GROUP_INSTANCE_ID)"
 	@echo "make hard       a favourite, a crowd, a burst without Redis, a Redis that forgot (CASES= USERS=1000000 ...)"
-	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=1000 FROM=0)"
+	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=2000 FROM=0)"
 	@echo "make fuzz       mutated records through the decoder (RECORDS=1000000 FROM=0)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
@@ -29,11 +29,13 @@ SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 test:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory simulate
 	$(BIN)/pytest -m "not full" $(SIDE_BY_SIDE)
 
 test-full:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory simulate
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 lint:
@@ -71,7 +73,7 @@ hard:
 	@.ci/environment demo,test
 	$(BIN)/python -m tests.hard $(CASES) --users $(USERS) --active $(ACTIVE) --pause-s $(PAUSE_S)
 
-SEEDS ?= 1000
+SEEDS ?= 2000
 FROM ?= 0
 simulate:
 	@.ci/environment demo,test

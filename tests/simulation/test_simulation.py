@@ -12,11 +12,12 @@ import pytest
 from tests.services import ROOT
 from tests.simulation.teeth import TEETH
 
-SEEDS = 2_000
-"""In every run: two minutes on two cores of their own."""
+SEEDS = 100
+"""With pytest alone; `make test` plays 2,000 others before, with the cores for itself."""
+FIRST = 2_000
 SEEDS_FULL = 20_000
 MINUTES_MAX = 120
-NOTICED_WITHIN = 160
+NOTICED_WITHIN = 320
 """Seeds, of each broken mechanism; docs/promises.md has the measured numbers, which are smaller."""
 
 
@@ -34,16 +35,16 @@ def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_rows_and_feeds_equal_the_oracle_whatever_goes_wrong() -> None:
-    done = simulate("--seeds", str(SEEDS))
+    done = simulate("--seeds", str(SEEDS), "--from", str(FIRST))
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
-    verdict = rf"simulation: {SEEDS} seeds from 0, \d+ turns, \d+ s: all equal the oracle"
+    verdict = rf"simulation: {SEEDS} seeds from {FIRST}, \d+ turns, \d+ s: all equal the oracle"
     assert re.fullmatch(verdict, done.stdout.splitlines()[-1])
 
 
 @pytest.mark.full
 def test_the_same_for_many_seeds() -> None:
-    done = simulate("--seeds", str(SEEDS_FULL), "--from", str(SEEDS))
+    done = simulate("--seeds", str(SEEDS_FULL), "--from", str(FIRST + SEEDS))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
