@@ -63,7 +63,13 @@ class ThroughApi:
         try:
             async with self.session.request(method, self.url + path, **options) as answer:
                 body: Page = await answer.json()
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except TimeoutError as error:
+            raise OperatorError(
+                f"the API at {self.url} did not answer within {REQUEST_S:.0f} s; look at its log, "
+                "or go around it with --kafka",
+                ExitCode.STALLED,
+            ) from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise OperatorError(
                 f"the API at {self.url} does not answer ({type(error).__name__}); start `feedrank serve`, "
                 "name another with --api, or go around it with --kafka"
@@ -123,12 +129,15 @@ def act(
         str | None, typer.Option(help="What a graph verb is about: author, topic, keyword.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=SHOWN_MAX, help="Entries to show.")] = 15,
-    wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for the new feed.")] = 10.0,
+    wait_s: Annotated[float, typer.Option(min=0, help="How long to wait for the new feed; 0: not.")] = 10.0,
     api: Annotated[str | None, typer.Option(help="URL of the API; default: API_HOST and API_PORT.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Go around the API: Kafka and Redis.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print both feeds as one JSON object.")] = False,
 ) -> None:
-    """Act as a user and see the feed before and after, with the reason for each item."""
+    """Act as a user and see the feed before and after, with the reason for each item.
+
+    Exit code 10 when the activity was taken but no newer feed came in time.
+    """
     settings = Settings.load()
     activity = {
         "activity_id": uuid.uuid4().hex,
@@ -145,8 +154,17 @@ def act(
     before, after, took_s = asyncio.run(run)
     if as_json:
         print(orjson.dumps({"before": before, "after": after, "seconds": took_s}).decode())
-        return
-    _print(before, after, took_s, activity, top)
+    else:
+        _print(before, after, activity, top)
+    if after["version"] != before["version"]:
+        if not as_json:
+            print(f"a newer feed after {took_s * 1_000:.0f} ms{_label(after)}")
+    elif wait_s:
+        raise OperatorError(
+            f"{verb} was taken, but {user} has no newer feed after {took_s:.1f} s{_label(after)}; look "
+            "whether a worker runs and is ready (its /readyz)",
+            ExitCode.STALLED,
+        )
 
 
 async def _through_api(url: str, activity: Activity, surface: str, wait_s: float) -> tuple[Page, Page, float]:
@@ -168,7 +186,7 @@ async def _through_kafka(
         await reader.close()
 
 
-def _print(before: Page, after: Page, took_s: float, activity: Activity, top: int) -> None:
+def _print(before: Page, after: Page, activity: Activity, top: int) -> None:
     console = Console()
     wide = console if console.is_terminal else Console(width=160)
     was = {entry["id"]: i for i, entry in enumerate(before["entries"])}
@@ -196,7 +214,6 @@ def _print(before: Page, after: Page, took_s: float, activity: Activity, top: in
     gone = [entry["id"] for entry in before["entries"][:top] if entry["id"] not in now]
     if gone:
         wide.print(f"no longer there: {', '.join(gone)}", highlight=False, markup=False)
-    wide.print(_verdict(before, after, took_s), highlight=False)
 
 
 def _moved(old: int | None, now: int) -> str:
@@ -205,12 +222,8 @@ def _moved(old: int | None, now: int) -> str:
     return "=" if old == now else f"{'↑' if old > now else '↓'} {abs(old - now)}"
 
 
-def _verdict(before: Page, after: Page, took_s: float) -> str:
-    label = "" if after["source"] == "feed" else f" (fallback: {after['source']}, {after['reason']})"
-    if after["version"] == before["version"]:
-        why = "is a worker running, and does the verb make a feed due?"
-        return f"no newer feed within {took_s:.1f} s{label}; {why}"
-    return f"a newer feed after {took_s * 1_000:.0f} ms{label}"
+def _label(page: Page) -> str:
+    return "" if page["source"] == "feed" else f" (fallback: {page['source']}, {page['reason']})"
 
 
 def _now_ms() -> int:

@@ -15,6 +15,8 @@ from serving.activities import Activity
 from wire.names import ACTIVITIES
 
 DELIVERY_MS = 5_000
+RECONNECT_MS_MAX = 1_000
+"""While the client waits to connect again it does not look whose deadline has passed: 10 s by default."""
 LINGER_MS = 5
 QUEUE_RECORDS_MAX = 100_000
 POLL_S = 0.1
@@ -65,6 +67,7 @@ class KafkaSink:
                 "compression.type": "lz4",
                 "linger.ms": LINGER_MS,
                 "delivery.timeout.ms": DELIVERY_MS,
+                "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
                 "queue.buffering.max.messages": QUEUE_RECORDS_MAX,
                 "log_level": 0,
             }

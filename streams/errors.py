@@ -37,7 +37,8 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.POLICY: "The policy file is missing or wrong.",
     ExitCode.REDIS_UNREACHABLE: "Redis does not answer (commands that need it at once).",
     ExitCode.STALLED: (
-        "Nothing moved in time: the watchdog stopped the worker, or `feedrank settle` or the demo gave up."
+        "Nothing moved in time: the watchdog stopped the worker, or `feedrank settle`, `act` "
+        "or the demo gave up."
     ),
     ExitCode.FENCED: "Another worker has taken over a partition of this one; a supervisor should restart it.",
     ExitCode.BAD_INPUT: "The input of a command (a file, a dead letter, an item) is wrong.",

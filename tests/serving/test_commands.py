@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from feedrank import serve_command
+from feedrank import act_command, serve_command
 from feedrank.act_command import act_and_wait
 from feedrank.cli import run
 from streams.errors import ExitCode, OperatorError
@@ -84,7 +84,8 @@ class Ranked:
     async def page(self, user: str, surface: str) -> dict[str, Any]:
         self.asked += 1
         moved = self.moves and self.acted and self.asked > 3
-        return {"version": "2" if moved else "1", "entries": [], "surface": surface, "user": user}
+        version = "2" if moved else "1"
+        return {"version": version, "source": "feed", "entries": [], "surface": surface, "user": user}
 
     async def send(self, activity: dict[str, Any]) -> None:
         self.acted += 1
@@ -119,14 +120,51 @@ def test_act_prints_where_things_went(capsys: pytest.CaptureFixture[str]) -> Non
         return {"version": version, "source": "feed", "reason": "", "entries": rows}
 
     done = {"actor": "you", "verb": "like", "object": "i2"}
-    _print(page("1", ["i0", "i1", "i2", "old"]), page("2", ["i2", "[b]new", "i0", "i1"]), 0.12, done, 10)
+    _print(page("1", ["i0", "i1", "i2", "old"]), page("2", ["i2", "[b]new", "i0", "i1"]), done, 10)
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split()[:5] for line in lines[2:6]]
     assert cells[0][:4] == ["3", "1", "↑", "2"]
     assert cells[1][:4] == ["-", "2", "new", "[b]new"]
     assert cells[2][:4] == ["1", "3", "↓", "2"]
     assert "no longer there: old" in lines
-    assert lines[-1] == "a newer feed after 120 ms"
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+@pytest.mark.parametrize(("moves", "wait_s", "code"), [(True, 5, 0), (False, 0.1, 10), (False, 0, 0)])
+def test_act_fails_when_no_newer_feed_comes_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    moves: bool,
+    wait_s: float,
+    code: int,
+    as_json: bool,
+) -> None:
+    async def through(url: str, activity: dict[str, Any], surface: str, wait_s: float) -> Any:
+        return await act_and_wait(Ranked(moves), activity, surface, wait_s)
+
+    monkeypatch.setattr(act_command, "_through_api", through)
+    arguments = ["act", "you", "like", "i1", "--wait-s", str(wait_s), *["--json"] * as_json]
+    assert run(arguments) == code
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert len(lines) == (code != 0)
+    assert all("like was taken, but you has no newer feed" in line for line in lines)
+    assert ("a newer feed after" in said.out) == (moves and not as_json)
+    if as_json:
+        assert orjson.loads(said.out)["after"]["version"] == ("2" if moves else "1")
+
+
+def test_act_says_that_an_api_which_hangs_did_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(act_command, "REQUEST_S", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert run(["act", "you", "like", "i1", "--api", url]) == ExitCode.STALLED
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"{url} did not answer within" in line
 
 
 def test_a_real_feed_is_read_through_the_api(redis_url: str, namespace: str) -> None:
