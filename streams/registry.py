@@ -40,6 +40,9 @@ CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 UNKNOWN_TTL_S = 60.0
 """An id that does not exist is asked for again after this: it may be registered later."""
 BACKOFF_S_MIN, BACKOFF_S_MAX = 0.5, 10.0
+REFUSED = (409, 422)
+"""Incompatible with an earlier version; not taken as it is (read-only, not valid there)."""
+SAID_BYTES_MAX, SAID_CHARACTERS_MAX = 16_384, 600
 
 log = logger(__name__)
 
@@ -63,6 +66,9 @@ class Registry:
     def __init__(self, url: str, auth: str | None = None, timeout_s: float = 5.0) -> None:
         self._urls = [one.strip().rstrip("/") for one in url.split(",") if one.strip()]
         self._timeout_s = timeout_s
+        self.told: Callable[[str | None], None] = lambda why: None
+        """Hears why the registry does not answer, at every try, and None once it does again."""
+        self._away = False
         self._headers = {"Accept": CONTENT_TYPE, "Content-Type": CONTENT_TYPE}
         if auth:
             self._headers["Authorization"] = "Basic " + base64.b64encode(auth.encode()).decode()
@@ -92,15 +98,27 @@ class Registry:
             return error
 
     async def fetch(self, schema_ids: Iterable[int]) -> None:
-        """Ask for ids, off the event loop, until the registry answers; each failure is logged."""
+        """Ask for ids, off the event loop, until the registry answers; `told` hears of an outage."""
         ids, pause_s = sorted(schema_ids), BACKOFF_S_MIN
         while True:
             try:
-                return await asyncio.to_thread(self.fetch_now, ids)
+                await asyncio.to_thread(self.fetch_now, ids)
             except RegistryUnreachable as error:
-                log.warning("the partition waits for the schema registry, nothing is lost", why=error.message)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, BACKOFF_S_MAX)
+                if not self._away:
+                    log.warning(
+                        "the schema registry does not answer; records of new schemas wait, nothing is lost",
+                        why=error.message,
+                    )
+                self._away = True
+                self.told(error.message)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, BACKOFF_S_MAX)
+                continue
+            if self._away:
+                log.info("the schema registry answers again")
+                self._away = False
+                self.told(None)
+            return
 
     def fetch_now(self, schema_ids: Iterable[int]) -> None:
         """Ask once and block (replays, tools). Raises RegistryUnreachable."""
@@ -138,7 +156,10 @@ class Registry:
         return len(versions or ())
 
     def register(self, topic: str, kind: Kind) -> int:
-        """The id of the bundled schema under `<topic>-value`, for producers. Raises RegistryUnreachable."""
+        """The id of the bundled schema under `<topic>-value`, for producers.
+
+        Raises RegistryUnreachable, and OperatorError when the registry refuses the schema.
+        """
         subject = f"/subjects/{urllib.parse.quote(f'{topic}-value', safe='')}/versions"
         answer = self._ask(subject, {"schema": reader_text(kind)})
         if answer is None:
@@ -156,17 +177,37 @@ class Registry:
                 with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
                     return orjson.loads(answer.read())
             except urllib.error.HTTPError as error:
-                if error.code == 404:
-                    error.close()
-                    return None
-                why = f"it answers {error.code} {error.read(200)!r}"
-                error.close()
+                with error:
+                    if error.code == 404:
+                        return None
+                    said = _said(error)
+                if body is not None and error.code in REFUSED:
+                    raise _refused(url + path, said) from error
+                why = f"it answers {error.code}: {said}"
             except (OSError, ValueError) as error:
-                why = str(error)
+                why = str(getattr(error, "reason", error))
         raise RegistryUnreachable(
             f"schema registry {', '.join(self._urls)}{path}: {why}; "
             "check SCHEMA_REGISTRY_URL, its credentials, and that it is up"
         )
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The registry's own words, of which a long report of every field is cut."""
+    answer = error.read(SAID_BYTES_MAX)
+    try:
+        said = str(orjson.loads(answer)["message"])
+    except (ValueError, LookupError, TypeError):
+        said = answer.decode(errors="replace").strip()
+    return said if len(said) <= SAID_CHARACTERS_MAX else said[:SAID_CHARACTERS_MAX] + "..."
+
+
+def _refused(where: str, said: str) -> OperatorError:
+    return OperatorError(
+        f"the schema registry refuses the bundled schema at {where}: {said}; delete the version that it does "
+        "not fit, or set a compatibility for this subject that allows both",
+        ExitCode.TOPICS_WRONG,
+    )
 
 
 class BlockingSchemas:

@@ -15,12 +15,15 @@ from streams.metrics import Metrics
 from streams.registry import Registry
 from streams.settings import Settings
 from streams.transport import ShardApp
+from topologies.registry_watch import RegistryWatch
 from topologies.worker import Instruments, Worker
 
 
 def build(settings: Settings, policy: Policy, partitions: int, registry: Registry | None = None) -> ShardApp:
     """The Faust app of a worker; call inside a running loop."""
     told = Instruments(Metrics(settings.observability.service_name), Health(), Progress())
+    if registry is not None:
+        registry.told = RegistryWatch(told.health, told.progress)
     worker = Worker(settings, policy, partitions, registry, told)
     app = worker.app
 

@@ -83,19 +83,26 @@ class UserIngest:
         """Apply one slice to its shard.
 
         Shards follow each other, a slice each; fetches, checkpoints and ranking have their turns in between.
+        One that waits for a schema holds up no other.
         """
         if shard.state.rows.arena.dirty_rows() >= CHECKPOINT_ROWS_MAX:
             await shard.cut_now()
-        async with self._one:
-            await self.turns.take("ingest")
-            await self._apply(shard, batch)
+        self.metrics.batch.observe(len(batch))
+        while True:
+            try:
+                async with self._one:
+                    await self.turns.take("ingest")
+                    return await self._apply(shard, batch)
+            except SchemaPending as pending:  # of decoding: nothing is applied yet
+                assert self.registry is not None
+                await self.registry.fetch(pending.schema_ids)
 
     def records_now(self, feeds_wait: bool) -> int:
         """Large slices cost less each, small ones let those who wait for a feed have it."""
         return min(self.size.now, RECORDS_BESIDE_FEEDS) if feeds_wait else self.size.now
 
     async def _apply(self, shard: Shard[UserShard], batch: RecordBatch) -> None:
-        self.metrics.batch.observe(len(batch))
+        """Raises SchemaPending before anything is changed."""
         held_from_s = time.thread_time()
         columns, dead = await self._decoded(batch)
         state = shard.state
@@ -126,13 +133,13 @@ class UserIngest:
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ActivityColumns, list[DeadLetter]]:
         """Where records are bad, in parts with a round of the loop between them: each has to be looked at."""
-        most = await self._known(lambda: self.decoder.records_at_once(batch))
+        most = self._timed(lambda: self.decoder.records_at_once(batch))
         parts: list[ActivityColumns] = []
         dead: list[DeadLetter] = []
         first = 0
         while not parts or first < len(batch):
             part = batch if not first and most >= len(batch) else batch.cut(first, first + most)
-            columns, letters = await self._known(lambda part=part: self.decoder.decode_batch(part))  # type: ignore[misc]
+            columns, letters = self._timed(lambda part=part: self.decoder.decode_batch(part))  # type: ignore[misc]
             parts.append(columns)
             dead += letters
             first += most
@@ -144,15 +151,9 @@ class UserIngest:
                 await asyncio.sleep(0)
         return ActivityColumns.joined(parts), dead
 
-    async def _known(self, decode: Callable[[], T]) -> T:
-        """The same, once every schema that it needs is there."""
-        while True:
-            try:
-                with self.metrics.stage("decode"):
-                    return decode()
-            except SchemaPending as pending:
-                assert self.registry is not None
-                await self.registry.fetch(pending.schema_ids)
+    def _timed(self, decode: Callable[[], T]) -> T:
+        with self.metrics.stage("decode"):
+            return decode()
 
     async def _planned(self, shard: Shard[UserShard], columns: ActivityColumns, next_offset: int) -> Plan:
         """The plan of a slice whose rows are in memory and whose items are known, as far as they exist.
