@@ -28,17 +28,13 @@ HOLD_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.
 BATCH_BUCKETS = (1, 10, 100, 300, 1_000, 3_000, 10_000, 30_000)
 
 STAGES = (
-    "fetch",
     "decode",
     "apply",
     "deltas",
-    "index",
-    "due",
     "rank",
     "emit",
     "checkpoint",
     "flush",
-    "recover",
 )
 """The values of the label `stage`, in the order of the flow."""
 OUTCOMES = ("applied", "duplicate", "late", "undone", "dead")
@@ -94,7 +90,7 @@ class Metrics:
             FRESHNESS_BUCKETS_S,
         )
         self.due_users = self._gauge("due_users", "Users waiting to be ranked")
-        self.due = self._counter("due", "Users made due, by why", "reason")
+        self.due = self._counter("due", "Marks of users as due, by why", "reason")
         self.feeds = self._counter("feeds", "Feeds by surface and outcome", "surface", "outcome")
         self.candidates = self._counter("candidates", "Candidates proposed, by source", "source")
         self.served_items = self._counter("served_items", "Items emitted, by source", "source")

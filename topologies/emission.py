@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -107,6 +108,8 @@ class Emission:
             key = prefix + user
             if self.due.mark(key, REASONS[role], now_ms, now_ms):
                 self._record_ms.setdefault(key, record_ms)
+        for role, count in Counter(signals.role.tolist()).items():
+            self._marked(REASONS[role], count)
         self._came.set()
 
     def items_came(self, fps: U64) -> None:
@@ -133,6 +136,7 @@ class Emission:
             if at_ms > as_of_ms - self.active_ms:
                 key = prefix + user
                 self.due.mark(key, Reason.NEW_ITEM, now_ms, now_ms - (as_of_ms - at_ms))
+        self._marked(Reason.NEW_ITEM, int((newest > as_of_ms - self.active_ms).sum()))
         self._came.set()
 
     def mark(self, partition: int, users: Sequence[bytes], reason: Reason, idle_ms: Sequence[int]) -> None:
@@ -140,7 +144,11 @@ class Emission:
         now_ms = self._now_ms()
         for user, idle in zip(users, idle_ms, strict=True):
             self.due.mark(due_key(partition, user), reason, now_ms, now_ms - idle)
+        self._marked(reason, len(users))
         self._came.set()
+
+    def _marked(self, reason: Reason, users: int) -> None:
+        self.metrics.add(self.metrics.due, users, str(reason.name).lower())
 
     # -- the loop -------------------------------------------------------------------------------------
 

@@ -78,6 +78,7 @@ class Heartbeat:
 
     def _parts(self, clock_ms: Callable[[], int]) -> Iterator[None]:
         """The beat, in parts of what a part of one shard's tick takes."""
+        self.metrics.tick.set(self.catalogue.tick)
         for shard in self.users.shards.values():
             self._watermark(shard)
         for items in [*self.items.shards.values()]:

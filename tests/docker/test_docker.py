@@ -173,6 +173,18 @@ def test_the_dashboard_asks_only_for_metrics_and_labels_that_the_worker_exports(
             assert labels <= names[found[0]], f"{labels - names[found[0]]} in {expression}"
 
 
+def test_every_metric_is_fed_by_somebody() -> None:
+    own = ROOT / "streams" / "metrics.py"
+    others = [
+        path for part in ("streams", "topologies") for path in (ROOT / part).rglob("*.py") if path != own
+    ]
+    elsewhere = "".join(path.read_text() for path in others)
+    for name, metric in vars(Metrics()).items():
+        if hasattr(metric, "_labelnames"):
+            at_home = len(re.findall(rf"self\.{name}\b", own.read_text())) > 1  # once where it is made
+            assert at_home or re.search(rf"metrics\.{name}\b", elsewhere), f"nobody feeds {name}"
+
+
 def test_label_values_in_the_dashboard_exist() -> None:
     for name, value in re.findall(r'(outcome|stage)="(\w+)"', " ".join(expressions())):
         assert value in {"outcome": OUTCOMES, "stage": STAGES}[name]

@@ -456,3 +456,18 @@ def test_a_feed_made_long_ago_is_stale_until_it_is_made_again() -> None:
 
 def _slot(shard: LocalShard, user: bytes) -> int:
     return int(shard.state.rows.arena.lookup([user])[0][0])
+
+
+def test_who_was_made_due_is_counted_by_reason() -> None:
+    one = rested(worker())
+    shard = one.users.shards[0]
+    users = sorted(shard.state.rows.arena.ids)[:3]
+    counted = {reason: one.emission.metrics.value("feedrank_due_total", reason=reason) for reason in REASONS}
+    one.emission.signalled(shard, signal(shard, users, Role.STRONG, 1))
+    one.emission.signalled(shard, signal(shard, users[:1], Role.EXPOSURE, 1))
+    one.emission.mark(0, users[:2], Reason.STALE, [0, 0])
+    for reason, more in REASONS.items():
+        assert one.emission.metrics.value("feedrank_due_total", reason=reason) == counted[reason] + more
+
+
+REASONS = {"explicit": 3, "visit": 1, "stale": 2, "negative": 0}
