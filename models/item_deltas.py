@@ -15,6 +15,7 @@ from models.columns import ActivityColumns
 from models.effects import Effects
 from models.examination import examination
 from models.fingerprint import FP48, fp64s
+from models.older_items import DELTAS_HEADER, DELTAS_MAGIC, cells_of_today
 from models.verbs import Role
 
 I64 = NDArray[np.int64]
@@ -30,6 +31,7 @@ DWELL, EXAMINED = 4, 5
 _WEIGHT_BITS = 32
 
 _HEADER = struct.Struct("<4sIqqII")
+_HEADERS = {MAGIC: _HEADER, DELTAS_MAGIC: DELTAS_HEADER}
 _CELL_BYTES = 8 + 4 + 4 + 1
 _ENGAGER_BYTES = 8 + 8 + 4
 _NOTHING = np.empty(0, np.int64)
@@ -42,6 +44,11 @@ _POSITION_FP = fp64s(b"\0position:%d" % n for n in range(POSITIONS))
 def position_fp(position: int) -> int:
     """fp64 of the pseudo item that holds the statistics of a 0-based position below 100."""
     return int(_POSITION_FP[position])
+
+
+def of_positions(fps: U64) -> NDArray[np.bool_]:
+    """bool[k]: which of uint64[k] are such pseudo items."""
+    return np.isin(fps, _POSITION_FP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +176,31 @@ def _sum_cells(fp: U64, when: I64, count: I64, partitions: int) -> Cells:
 
 
 def decode(message: bytes) -> Deltas:
-    """Raises ValueError when `message` is not one complete, current item-deltas message."""
-    if len(message) < _HEADER.size:
+    """Raises ValueError when `message` is not one complete item-deltas message of this version or the last.
+
+    The last one's say nothing of positions in activities: `position` is 0.
+    """
+    magic = message[:4]
+    header = _HEADERS.get(magic, _HEADER)
+    if len(message) < header.size:
         raise ValueError(
             f"item-deltas message of {len(message)} bytes is cut short; check the topic's producers"
         )
-    magic, sender, watermark_ms, position, cells, engagers = _HEADER.unpack_from(message)
-    if magic != MAGIC:
+    if magic not in _HEADERS:
         raise ValueError(
             f"item-deltas message starts with {magic!r}, not {MAGIC!r}; replay into a new namespace"
         )
+    _, sender, watermark_ms, *at, cells, engagers = header.unpack_from(message)
     if max(cells, engagers) > CELLS_MAX:
         raise ValueError(
             f"item-deltas message claims {max(cells, engagers)} entries, over {CELLS_MAX}; it is broken"
         )
-    want = _HEADER.size + cells * _CELL_BYTES + engagers * _ENGAGER_BYTES
+    want = header.size + cells * _CELL_BYTES + engagers * _ENGAGER_BYTES
     if len(message) != want:
         raise ValueError(
             f"item-deltas message has {len(message)} bytes, its header says {want}; it is broken"
         )
-    offset, columns = _HEADER.size, []
+    offset, columns = header.size, []
     for dtype, count in zip(_DTYPES, [cells] * 3 + [engagers] * 3 + [cells], strict=True):
         columns.append(np.frombuffer(message, dtype, count, offset))
         offset += columns[-1].nbytes
@@ -197,4 +209,8 @@ def decode(message: bytes) -> Deltas:
         raise ValueError(
             f"item-deltas message has a column outside 0..{EXAMINED} or a time before 1970; it is broken"
         )
-    return Deltas(sender, watermark_ms, position, fp, bucket, counts, column, engager_fp, who, at_s)
+    if magic != MAGIC:
+        shown, examined, weights = cells_of_today(of_positions(fp), column, counts)
+        fp, bucket = np.r_[fp, fp[shown]], np.r_[bucket, bucket[shown]]
+        column, counts = np.r_[column, examined], np.r_[counts, weights]
+    return Deltas(sender, watermark_ms, sum(at), fp, bucket, counts, column, engager_fp, who, at_s)

@@ -31,6 +31,7 @@ from topologies.bad_items import BadItems
 from topologies.feed_making import ItemsKnown
 from topologies.item_keys import FP_BYTES, fps_of
 from topologies.item_shard import MARKER_KEY
+from topologies.row_format import records_of_today
 from topologies.staged import Records, Staged
 from topologies.ticks import NEVER
 
@@ -118,6 +119,7 @@ class Catalogue:
         self._came(batch, records)
 
     def _came(self, batch: RecordBatch, records: Records) -> None:
+        records = records_of_today(records)
         self._check(batch, records)
         if self.tick == NEVER:
             self._enter(records)
@@ -148,7 +150,7 @@ class Catalogue:
         record = orjson.loads(marker)
         self._markers[partition] = max(self._markers[partition], record["tick"])
         self._as_of_ms[record["tick"]] = record["as_of_ms"]
-        self._staged[partition].marked(record["tick"], record["positions"])
+        self._staged[partition].marked(record["tick"], record.get("positions", ()))
         if min(self._markers) > self.tick:
             self._marked.set()
 

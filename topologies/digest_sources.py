@@ -19,6 +19,7 @@ from streams.store import ShardStore
 from streams.watermarks import watermarks
 from topologies.digest import Digest, TableDigest, record_hash
 from topologies.replay.feeds import decode_head, encode_head, feed_key
+from topologies.row_format import item_rows_of_today
 from wire.names import SURFACES, Namespace
 
 ANSWER_S = 10.0
@@ -40,7 +41,7 @@ def digest_stores(paths: Iterator[Path], tags: tuple[bytes, ...]) -> TableDigest
         store = ShardStore(path)
         try:
             for chunk in itertools.chain.from_iterable(store.scan(tag) for tag in tags):
-                found.add(chunk)
+                found.add(item_rows_of_today(dict(chunk)).items())
         finally:
             store.close()
     return found
@@ -133,7 +134,7 @@ def _newest(consumer: Consumer, topic: str, partition: int) -> dict[bytes, int]:
             if value is None:
                 found.pop(key, None)
             else:
-                found[key] = record_hash(key, value)
+                found[key] = record_hash(key, item_rows_of_today({key: value})[key])
     return found
 
 

@@ -22,14 +22,13 @@ from streams.durable import POSITION_KEY, Cut, Later, Message, Row
 from streams.errors import ExitCode, OperatorError
 from topologies.item_keys import fps_of, keys_of, spoken_of
 from topologies.item_marks import ItemMarks
-from topologies.row_format import ITEM_ROWS, check_row_format
+from topologies.row_format import ITEM_ROWS, ITEM_ROWS_READ, check_row_format, item_rows_of_today
 from topologies.ticks import TickGate, tick_marker
 from wire.names import Namespace
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-ROW_FORMAT = ITEM_ROWS
 MARKER_KEY = b"!tick"
 PUBLISH_RECORDS_MAX = 20_000  # of one checkpoint: a tick with more is spread over several
 PUBLISH_ROWS_AT_ONCE = 300  # of these, in one hold of the loop: 1 ms, 5 on slow cores
@@ -107,7 +106,8 @@ class ItemShard:
     def load(self, found: Mapping[bytes, bytes]) -> None:
         """Rows that RocksDB had (tagged key -> bytes). All are published at the next tick, changed or not."""
         if found:
-            self._marks.touch(self.arena.restore({key[1:]: value for key, value in found.items()}))
+            rows = {key[1:]: value for key, value in item_rows_of_today(found).items()}
+            self._marks.touch(self.arena.restore(rows))
 
     def wake(self, rows: Sequence[Row]) -> None:
         """Rows (tagged) that this owner finds at its start: those that change with time, or may have changed
@@ -252,7 +252,7 @@ class ItemShard:
             {
                 "position": self.position,
                 "epoch": epoch,
-                "row_format": ROW_FORMAT,
+                "row_format": ITEM_ROWS,
                 "tick_ms": self.gate.tick_ms,
                 "watermarks_ms": self.gate.watermarks,
                 "positions": self.gate.positions,
@@ -286,14 +286,14 @@ class ItemShard:
 
     def restore_position(self, value: bytes) -> None:
         """Take over the position record. Raises ValueError for state of another version or other settings."""
-        record, gate = orjson.loads(value), self.gate
-        check_row_format(f"{self.names.name} item shard {self.partition}", record["row_format"], ROW_FORMAT)
+        record, gate, where = orjson.loads(value), self.gate, f"{self.names.name} item shard {self.partition}"
+        check_row_format(where, record["row_format"], ITEM_ROWS, ITEM_ROWS_READ)
         if record["tick_ms"] != gate.tick_ms:
             raise ValueError(
                 f"item statistics of {self.names.name} have ticks of {record['tick_ms'] // 1_000} s; set "
                 "TICK_S back, or replay into a new namespace"
             )
-        self.position, self._committed_position = record["position"], record["position"]
+        self.position = self._committed_position = record["position"]
         self.items_next = {int(p): offset for p, offset in record["items_next"].items()}
-        known = (record["closed_tick"], record["watermarks_ms"], record["positions"])
+        known = (record["closed_tick"], record["watermarks_ms"], record.get("positions", []))
         self.gate = TickGate(gate.senders, gate.tick_ms, gate.grace_ms, *known, pace_ms=gate.pace_ms)

@@ -18,7 +18,13 @@ from streams.concerns import KafkaSettings
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.store import ShardStore
-from topologies.row_format import ITEM_ROWS, USER_ROWS, check_row_format
+from topologies.row_format import (
+    ITEM_ROWS,
+    ITEM_ROWS_READ,
+    USER_ROWS,
+    check_row_format,
+    item_rows_of_today,
+)
 from topologies.user_rows import SEEN_PAGE, SEEN_PAGES_MAX
 from wire.names import Namespace
 from wire.partitioner import partition_of
@@ -26,6 +32,7 @@ from wire.partitioner import partition_of
 Table = Literal["users", "item-rows"]
 TABLES: tuple[Table, ...] = ("users", "item-rows")
 FORMATS: Mapping[Table, int] = {"users": USER_ROWS, "item-rows": ITEM_ROWS}
+OLDEST_FORMATS: Mapping[Table, int] = {"users": USER_ROWS, "item-rows": ITEM_ROWS_READ}
 TAGS: Mapping[Table, tuple[bytes, ...]] = {"users": (b"u", b"s", b"g"), "item-rows": (b"i",)}
 FP_BYTES = 8
 
@@ -40,7 +47,7 @@ class StoredRows(Protocol):
     ) -> dict[bytes, bytes]:
         """The rows of wanted keys and, under POSITION_KEY, the position record that they belong to.
 
-        Raises OperatorError for rows of another format.
+        Rows of an older format come as today's. Raises OperatorError for rows of a format that is not read.
         """
         ...
 
@@ -119,11 +126,14 @@ def _readable(table: Table, partition: int, found: dict[bytes, bytes]) -> dict[b
     position = found.get(POSITION_KEY)
     if position is not None:
         ours = FORMATS[table]
+        record = orjson.loads(position)
         try:
-            check_row_format(f"{table} {partition}", orjson.loads(position).get("row_format", ours), ours)
+            check_row_format(
+                f"{table} {partition}", record.get("row_format", ours), ours, OLDEST_FORMATS[table]
+            )
         except ValueError as error:
             raise OperatorError(str(error), ExitCode.BAD_INPUT) from error
-    return found
+    return dict(item_rows_of_today(found)) if table == "item-rows" else found
 
 
 def user_keys(user: bytes) -> frozenset[bytes]:

@@ -18,13 +18,13 @@ from streams.group import demand_stopped
 from streams.settings import Settings
 from streams.store import ShardStore
 from topologies.digest import TableDigest
-from topologies.item_shard import ROW_FORMAT as ITEM_FORMAT
 from topologies.replay.guard import demand_shadow
 from topologies.replay.kafka_log import KafkaLog, find_range
 from topologies.replay.pool import FETCH_RECORDS, open_steps
 from topologies.replay.seed import Seeder
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.spool import Spool
+from topologies.row_format import ITEM_ROWS
 from topologies.stored_rows import TABLES, Table
 from topologies.user_shard import ROW_FORMAT as USER_FORMAT
 from wire.names import ACTIVITIES, Namespace
@@ -116,7 +116,7 @@ def _nothing_yet(table: Table, one: Definition, partition: int) -> dict[str, Any
     return {
         "position": 0,
         "epoch": 0,
-        "row_format": ITEM_FORMAT,
+        "row_format": ITEM_ROWS,
         "tick_ms": one.tick_ms,
         "watermarks_ms": [0] * one.partitions,
         "positions": [0] * one.partitions,

@@ -162,7 +162,7 @@ def test_many_random_activities_sum_like_a_counter() -> None:
         (lambda m: m + b"x", "broken"),
         (lambda m: m[:24] + b"\xff\xff\xff\xff" + m[28:], "broken"),
         (lambda m: m[:-1] + b"\x06", "column"),
-        (lambda m: b"FRD1" + m[4:], "replay"),
+        (lambda m: b"FRD0" + m[4:], "replay"),
     ],
 )
 def test_broken_messages_are_refused(change, what: str) -> None:  # type: ignore[no-untyped-def]

@@ -266,7 +266,7 @@ def test_more_moving_items_than_memory_at_start_say_what_to_do() -> None:
     assert failed.value.exit_code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("message", [b"", b"FRD1" + bytes(20), b"FRD2" + bytes(21)])
+@pytest.mark.parametrize("message", [b"", b"FRD0" + bytes(20), b"FRD1" + bytes(21), b"FRD2" + bytes(21)])
 def test_a_message_of_somebody_else_ends_the_worker_with_advice(message: bytes) -> None:
     with pytest.raises(OperatorError, match="rebuild into a new namespace") as failed:
         shard().decode([message])

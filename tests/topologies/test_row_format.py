@@ -13,8 +13,7 @@ from streams.store import ShardStore
 from tests.topologies.test_item_shard import shard as item_shard
 from tests.topologies.test_user_shard import INDEX
 from tests.topologies.test_user_shard import shard as user_shard
-from topologies.item_shard import ROW_FORMAT as ITEM_FORMAT
-from topologies.row_format import check_row_format
+from topologies.row_format import ITEM_ROWS, ITEM_ROWS_READ, check_row_format
 from topologies.stored_rows import TABLES, DiskRows, Table
 from topologies.user_shard import ROW_FORMAT as USER_FORMAT
 
@@ -24,8 +23,9 @@ from topologies.user_shard import ROW_FORMAT as USER_FORMAT
     ("step", "way_out"), [(1, "Start that version again"), (-1, "replay into a new namespace")]
 )
 def test_rows_of_a_newer_and_of_an_older_version(kind: str, step: int, way_out: str) -> None:
-    ours = USER_FORMAT if kind == "users" else ITEM_FORMAT
-    record = orjson.dumps({"row_format": ours + step})
+    ours = USER_FORMAT if kind == "users" else ITEM_ROWS
+    oldest = USER_FORMAT if kind == "users" else ITEM_ROWS_READ
+    record = orjson.dumps({"row_format": (ours if step > 0 else oldest) + step})
     state = user_shard(INDEX, resident=False) if kind == "users" else item_shard(resident=False)
     before = state.position
     with pytest.raises(ValueError, match=way_out):
