@@ -49,7 +49,8 @@ def create(partitions: Partitions = None, replication: Replication = -1, keep_al
         print("all topics are there")
     report = admin.check()
     for finding in report.findings:
-        print(finding)
+        if finding.severity == "warning":  # errors come once, as what ends the command
+            print(finding)
     report.demand()
 
 

@@ -49,6 +49,7 @@ class Standby:
         self._copies: dict[int, Copy] = {}
         self._task: asyncio.Task[None] | None = None
         self._leaving = set[asyncio.Task[None]]()
+        self._told = False
 
     async def follow_all_but(self, own: Iterable[int]) -> None:
         """These are at work here from now on: their directories are free when it returns."""
@@ -82,7 +83,9 @@ class Standby:
             try:
                 return await self._keep_up()
             except (OperatorError, KafkaError, StoreClosed) as error:
-                log.warning("copies of other workers' shards are not kept up", job=self._name, why=str(error))
+                if not self._told:  # tried again every RETRY_S: an outage is one line
+                    log.warning("copies of other shards are not kept up", job=self._name, why=str(error))
+                self._told = True
             self._close()  # one that has failed once is of no more use
             await asyncio.sleep(RETRY_S)
 
@@ -113,6 +116,9 @@ class Standby:
                     copy.seal(replays[partition].next_offset)
                 rows = sum(replay.rows for replay in replays.values())
                 self._observer.stood_by(self._source, len(self._copies), rows)
+                if self._told:
+                    log.info("copies of other shards are kept up again", job=self._name)
+                self._told = False
                 await asyncio.sleep(POLL_S)
 
 

@@ -72,7 +72,6 @@ class ShardThread(StoppableThread, driver.AIOKafkaConsumerThread):  # type: igno
     def __post_init__(self) -> None:
         super().__post_init__()
         self.generations: dict[tuple[str, int], int] = {}
-        self._offsets_taken = True
 
     def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
         kafka: KafkaSettings = self.app.site.kafka
@@ -151,14 +150,10 @@ class ShardThread(StoppableThread, driver.AIOKafkaConsumerThread):  # type: igno
             async with asyncio.timeout(COMMIT_S):
                 await consumer.commit(told)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
-            if self._offsets_taken:  # asked again every second: an outage is one line
-                log.info(
-                    "the group does not take committed offsets; only lag monitors miss them",
-                    cause=repr(error),
-                )
-            self._offsets_taken = False
+            log.debug(
+                "the group did not take committed offsets", cause=repr(error)
+            )  # an outage is told elsewhere
             return {}
-        self._offsets_taken = True
         return {TP(*tp): n.offset for tp, n in told.items()}
 
     def verify_event_path(self, now: float, tp: TP) -> None:

@@ -148,7 +148,8 @@ def test_a_wrong_partition_count_names_both_sides(
     here.setenv("FEEDRANK_NAMESPACE", namespace)
     create_topic(calm.bootstrap, f"feedrank.{namespace}.served", partitions=3)
     assert run(["topics", "create"]) == ExitCode.TOPICS_WRONG
-    capsys.readouterr()
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("has 3 partitions") == 1
     found, line = refused(here, capsys)
     assert found == ExitCode.TOPICS_WRONG
     assert f"feedrank.{namespace}.served: has 3 partitions, but {ACTIVITIES} has {PARTITIONS}" in line

@@ -117,6 +117,8 @@ def test_a_copy_that_knows_more_than_the_changelog_is_made_anew(
 def test_a_directory_that_is_held_is_said_and_tried_again(
     kafka: str, source: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     async def story() -> None:
         async with Worker(kafka, source, tmp_path / "owner") as owner:
             end = await committed(owner, kafka, source, numbers(50))
@@ -126,6 +128,8 @@ def test_a_directory_that_is_held_is_said_and_tried_again(
             assert not other.failures
             held.close()
             await until(lambda: position(other) == end)
+            assert caplog.text.count("not kept up") == 1  # however often it was tried
+            await until(lambda: "kept up again" in caplog.text)
             await other.__aexit__()
 
     asyncio.run(story())
