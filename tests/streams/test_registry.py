@@ -18,10 +18,13 @@ from models.fingerprint import fp64
 from streams.codec import BundledSchemas, Decoder, ItemDecoder, SchemaPending
 from streams.codec.schemas import SchemaMismatch, SchemaUnknown, WriterSchema, plain, reader_text
 from streams.dead_letters import Reason
-from streams.errors import OperatorError
+from streams.errors import ExitCode, OperatorError
+from streams.health import STARTING, Health
+from streams.loop_watch import Progress
 from streams.registry import BlockingSchemas, Registry, RegistryUnreachable
 from tests.streams.codec_cases import NOW_MS, PARTITIONS, TOPIC, VERBS, activity, actor_in
 from tests.waiting import GUARD_S
+from topologies.registry_watch import RegistryWatch
 
 Schema = dict[str, Any]
 
@@ -77,6 +80,7 @@ class Answers(BaseHTTPRequestHandler):
 
     schemas: dict[int, Schema]
     broken = False
+    refusal = 0
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -96,8 +100,11 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.schemas[9] = json.loads(body["schema"])
-        self.answer(200, {"id": 9})
+        if self.refusal:
+            self.answer(self.refusal, {"error_code": self.refusal, "message": "no default for 'verb'"})
+        else:
+            self.schemas[9] = json.loads(body["schema"])
+            self.answer(200, {"id": 9})
 
     def answer(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -191,20 +198,32 @@ def test_a_registry_that_fails_makes_no_dead_letters(served: Served) -> None:
         BlockingSchemas(nobody).writer(1, "activity")
 
 
-def test_fetch_goes_on_until_the_registry_answers(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_goes_on_until_the_registry_answers_and_an_outage_is_told_once(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("streams.registry.BACKOFF_S_MIN", 0.01)
+    caplog.set_level("INFO")
     served.handler.broken = True
+    health, progress = Health(), Progress()
+    health.ready(STARTING)
+    served.registry.told = RegistryWatch(health, progress)
 
     async def recover() -> None:
         waiting = asyncio.create_task(served.registry.fetch([1]))
-        while not served.handler.asked:  # noqa: ASYNC110
+        while len(served.handler.asked) < 3:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # the server answers in a thread
         assert not waiting.done()
+        assert "503: not now" in health.reasons["schema registry"]
+        assert progress.waits
         served.handler.broken = False
         await asyncio.wait_for(waiting, GUARD_S)
 
     asyncio.run(recover())
     assert served.registry.writer(1, "activity").node == plain(FIRST)
+    assert health.is_ready
+    assert not progress.waits
+    said = [record.getMessage().partition(";")[0] for record in caplog.records]
+    assert said == ["the schema registry does not answer", "the schema registry answers again"]
 
 
 def test_blocking_schemas_ask_on_the_spot(served: Served) -> None:
@@ -235,6 +254,19 @@ def test_subjects_are_checked_version_by_version(served: Served) -> None:
 def test_registering_gives_the_id(served: Served) -> None:
     assert served.registry.register("t", "activity") == 9
     assert served.handler.schemas[9] == BUNDLED
+
+
+@pytest.mark.parametrize("code", [409, 422])
+def test_a_registry_that_refuses_the_bundled_schema_is_named_with_its_words(
+    served: Served, code: int
+) -> None:
+    served.handler.refusal = code
+    with pytest.raises(OperatorError, match=r"t-value/versions: no default for 'verb'; delete") as refused:
+        served.registry.register("t", "activity")
+    assert refused.value.exit_code == ExitCode.TOPICS_WRONG
+    served.handler.refusal = 401
+    with pytest.raises(RegistryUnreachable, match="it answers 401: no default"):
+        served.registry.register("t", "activity")
 
 
 def test_without_a_registry_there_is_only_schema_0() -> None:

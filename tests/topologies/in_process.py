@@ -230,20 +230,25 @@ class LocalWorker:
         """The shard is given up as it is."""
         self.table(key[0]).shards.pop(key[1]).close()
 
-    def ingest(self, key: Key, count: int) -> None:
-        """Apply the next `count` records of a shard."""
+    def batch(self, key: Key, count: int) -> RecordBatch:
+        """The next `count` records of a shard, or as many as there are."""
         shard: LocalShard = self.table(key[0]).shards[key[1]]
         start = shard.next_offset
         values: Any = list(shard.source[start : start + count])
-        if not values:
-            return
         offsets = np.arange(start, start + len(values))
         end, keys = start + len(values), list[bytes | None]([None] * len(values))
-        batch = RecordBatch(ACTIVITIES, shard.partition, start, end, offsets, offsets, keys, values)
+        return RecordBatch(ACTIVITIES, shard.partition, start, end, offsets, offsets, keys, values)
+
+    def ingest(self, key: Key, count: int) -> None:
+        """Apply the next `count` records of a shard."""
+        shard: LocalShard = self.table(key[0]).shards[key[1]]
+        batch = self.batch(key, count)
+        if not len(batch):
+            return
         ingest: Any = self.user_ingest if key[0] == USERS else self.item_ingest
         run(ingest.apply(shard, batch))
-        assert shard.state.position == end
-        shard.next_offset = end
+        assert shard.state.position == batch.next_offset
+        shard.next_offset = batch.next_offset
 
     def tail_items(self, count: int) -> None:
         new = self.topics.items[self.read_items :][:count]

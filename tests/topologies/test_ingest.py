@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from streams.batch import RecordBatch
+from streams.codec import SchemaPending
 from streams.errors import ExitCode, OperatorError
 from tests.oracle.records import Activity, Item
 from tests.streams.counted import counted
@@ -105,3 +108,45 @@ def test_a_slice_of_more_users_than_fit_says_what_to_do() -> None:
     with pytest.raises(OperatorError, match="raise ARENA_ROWS_MAX or lower INGEST_RECORDS_MAX") as failed:
         one.ingest((USERS, 0), 5)
     assert failed.value.exit_code == ExitCode.USAGE
+
+
+class AnswersLater:
+    """A registry that knows nothing until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def fetch(self, schema_ids: frozenset[int]) -> None:
+        self.asked.set()
+        await self.answers.wait()
+
+
+def test_a_partition_that_waits_for_a_schema_holds_up_no_other() -> None:
+    one = Waits(Topics(2), policy(), Sizes(), Heads(), Board(), {})
+    for n, user in enumerate(("ann", "bob", "cat", "dan")):
+        likes(one, 3, "i", start=3 * n, user=user)
+    for partition in (0, 1):
+        assert one.topics.activities[partition], "both partitions have users"
+        one.open((USERS, partition))
+    ingest, registry = one.user_ingest, AnswersLater()
+    decode, ingest.registry = ingest.decoder.decode_batch, registry  # type: ignore[assignment]
+
+    def pending(found: RecordBatch) -> object:
+        if found.partition == 0 and not registry.answers.is_set():
+            raise SchemaPending(frozenset({7}))
+        return decode(found)
+
+    ingest.decoder.decode_batch = pending  # type: ignore[method-assign, assignment]
+
+    async def story() -> None:
+        waiting = asyncio.create_task(ingest.apply(one.users.shards[0], one.batch((USERS, 0), 100)))
+        await registry.asked.wait()
+        await ingest.apply(one.users.shards[1], one.batch((USERS, 1), 100))
+        assert one.users.shards[1].state.ledger.applied == len(one.topics.activities[1])
+        assert not waiting.done()
+        assert one.users.shards[0].state.ledger.applied == 0
+        registry.answers.set()
+        await waiting
+
+    asyncio.run(story())
+    assert one.users.shards[0].state.ledger.applied == len(one.topics.activities[0])
