@@ -157,6 +157,10 @@ class ShardStore:
         file.finish()
         self._db.ingest_external_file([path], taken)
 
+    def flush(self) -> None:
+        """What was written is on the disk, for who has no changelog: `close` fails at that without a word."""
+        self._do("write", self._db.flush)
+
     # -- opening and closing -------------------------------------------------------------------------
 
     def close(self) -> None:

@@ -38,11 +38,13 @@ Head = dict[bytes, bytes]
 
 
 class FeedSink(Protocol):
-    """Takes feeds of users in key order; writing one again is harmless. `done`: the last user of before."""
+    """Takes feeds of users in key order; writing one again is harmless. `done`: the last user of before.
+    `keep`: all that was written is where nothing takes it away."""
 
     @property
     def done(self) -> bytes: ...
     async def write(self, feeds: Sequence[FeedToWrite], last: bytes) -> None: ...
+    def keep(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -83,6 +85,9 @@ class RedisSink:
                 ExitCode.REDIS_UNREACHABLE,
             ) from error
 
+    def keep(self) -> None:
+        """Redis has them."""
+
     async def close(self) -> None:
         """Close connections."""
         await self._writer.close()
@@ -104,8 +109,12 @@ class FileSink:
         rows = [(feed_key(one.surface, one.user), encode_head(head_of(one))) for one in feeds]
         self._store.write([*rows, (DONE_KEY, last)])
 
+    def keep(self) -> None:
+        """Raises OperatorError when the disk does not take them; they are made again then."""
+        self._store.flush()
+
     async def close(self) -> None:
-        """Flush and let go of the directory."""
+        """Let go of the directory."""
         self._store.close()
 
 
@@ -216,6 +225,7 @@ async def _rank_all(
         await sink.write(feeds, users[-1])
         if not moved(len(users)):
             return False
+    sink.keep()
     return True
 
 
