@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Annotated
@@ -89,8 +90,16 @@ def cancel(job_id: Id) -> None:
             raise
         print(f"{told(job)}; its process stops within moments: cancel again to delete {job.directory}")
         return
-    gone = "" if Path(job.directory).exists() else "; what it made is deleted"
-    print(f"{told(job)}{gone}")
+    print(f"{told(job)}{_what_is_left(job)}")
+
+
+def _what_is_left(job: Job) -> str:
+    made = job.history[0]
+    if Path(job.directory).exists():
+        return ""
+    if made.host != socket.gethostname():
+        return f"; cancel it on {made.host} too, where what it made lies in {made.directory}"
+    return "; what it made is deleted"
 
 
 def _all(settings: Settings) -> tuple[list[tuple[Job, JobLog]], str]:

@@ -16,7 +16,7 @@ from streams.errors import ExitCode, OperatorError
 from streams.policy_file import policy_text, read_policy
 from streams.settings import Settings
 from topologies.model_watch import folders_of, scorer_from
-from topologies.replay.custody import submit
+from topologies.replay.custody import demand_alone, move, submit
 from topologies.replay.guard import demand_shadow
 from topologies.replay.job import Job, State
 from topologies.replay.models import keep_models, with_model
@@ -86,10 +86,11 @@ def replay(
         sink,
         jobs,
     )
-    demand_shadow(settings, names, topics=sink == "redis" or not wish.files, feeds=sink == "redis")
+    _demand_new(settings, names, sink, bool(wish.files))
     Shadow.of(settings.worker.data_dir, names).demand_empty()
     text, folders = _ranking(policy or settings.worker.policy, model)
     found = plan(wish, settings, text, f"r{uuid.uuid4().hex[:8]}")
+    demand_alone(log_of(settings, found.definition), found.definition.job, into)
     for line in found.lines():
         print(line)
     if dry_run:
@@ -128,13 +129,24 @@ def _ranking(policy: Path | None, model: Path | None) -> tuple[str, dict[str, Pa
     return text, folders
 
 
-def _defined(settings: Settings, definition: Definition, folders: dict[str, Path]) -> Job:
+def _demand_new(settings: Settings, names: Namespace, sink: Sink, files: bool) -> None:
+    """Raises OperatorError for a namespace that a job or readers use."""
+    demand_shadow(settings, names, topics=sink == "redis" or not files, feeds=sink == "redis")
+
+
+def _defined(settings: Settings, one: Definition, folders: dict[str, Path]) -> Job:
     """The job of a new shadow; nothing stays behind where it cannot be made."""
-    shadow = Shadow.of(settings.worker.data_dir, definition.names)
-    shadow.define(definition)
+    shadow, log = Shadow.of(settings.worker.data_dir, one.names), log_of(settings, one)
+    shadow.define(one)
+    job: Job | None = None
     try:
         keep_models(shadow, folders)
-        return submit(log_of(settings, definition), definition.job, definition.namespace, shadow.directory)
-    except OperatorError:
+        job = submit(log, one.job, one.namespace, shadow.directory)
+        # another one may have begun and ended since it was looked at
+        _demand_new(settings, one.names, one.sink, one.source == "files")
+    except OperatorError as error:
+        if job is not None:
+            move(log, job, State.CANCELLED, error.message)
         shutil.rmtree(shadow.directory, ignore_errors=True)
         raise
+    return job

@@ -77,11 +77,32 @@ def demand_may(job: Job, state: State) -> None:
 
 
 def submit(jobs: JobLog, job_id: str, namespace: str, directory: Path) -> Job:
-    """Record a new job."""
+    """Record a new job. Raises OperatorError where another one of that namespace is not over."""
+    demand_alone(jobs, job_id, namespace)
     where = str(directory.absolute())
-    return move(
+    job = move(
         jobs, Job(job_id), State.SUBMITTED, namespace=namespace, directory=where, host=socket.gethostname()
     )
+    try:
+        demand_alone(jobs, job_id, namespace)
+    except OperatorError as error:
+        move(jobs, job, State.CANCELLED, error.message)
+        raise
+    return job
+
+
+def demand_alone(jobs: JobLog, job_id: str, namespace: str) -> None:
+    """Raises OperatorError while a job before this one builds into the namespace, from whatever machine: both
+    would write the same feeds. Of two at once the first in the log stays."""
+    for job in jobs.jobs().values():
+        if job.id == job_id:
+            return
+        if job.namespace == namespace and not job.over:
+            raise OperatorError(
+                f"job {job.id} of {job.history[0].who} builds into {namespace} and is {job.state}; choose "
+                f"another --into, or give that one up: `feedrank jobs cancel {job.id}`",
+                ExitCode.NOT_READY,
+            )
 
 
 @dataclass(slots=True)

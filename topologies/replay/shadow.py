@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -124,8 +125,12 @@ class Shadow:
         self.demand_empty()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / DEFINITION_FILE).touch(exist_ok=False)  # of two at once, one
             write_atomically(self.directory / DEFINITION_FILE, definition.encode())
+        except FileExistsError:
+            self.demand_empty()
         except OSError as error:
+            shutil.rmtree(self.directory, ignore_errors=True)
             raise disk_error(self.directory, error) from error
 
     def amend(self, definition: Definition) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -85,6 +86,38 @@ def test_a_log_on_a_topic(
     settings = KafkaSettings(KAFKA_BOOTSTRAP_SERVERS=kafka)  # type: ignore[call-arg]
     assert KafkaJobLog(settings).jobs() == {}
     contract(KafkaJobLog(settings), tmp_path)
+
+
+class Meanwhile:
+    """A log in which somebody else submits a job of the same namespace at the moment before ours."""
+
+    def __init__(self, log: JobLog) -> None:
+        self._log = log
+
+    def jobs(self) -> dict[str, Job]:
+        return self._log.jobs()
+
+    def append(self, entry: Entry) -> bool:
+        if entry.state is State.SUBMITTED:
+            self._log.append(dataclasses.replace(entry, job="other", entry="other"))
+        return self._log.append(entry)
+
+
+def test_of_two_jobs_of_a_namespace_the_first_stays(tmp_path: Path) -> None:
+    log = FileJobLog(tmp_path)
+    with pytest.raises(OperatorError, match=r"job other of .* builds into june and is submitted") as refused:
+        submit(Meanwhile(log), "j", "june", tmp_path)
+    assert refused.value.exit_code is ExitCode.NOT_READY
+    assert {job.id: job.state for job in log.jobs().values()} == {
+        "other": State.SUBMITTED,
+        "j": State.CANCELLED,
+    }
+    with pytest.raises(OperatorError, match="give that one up: `feedrank jobs cancel other`"):
+        submit(log, "k", "june", tmp_path)
+    assert "k" not in log.jobs()
+    assert submit(log, "k", "july", tmp_path).state is State.SUBMITTED
+    move(log, log.jobs()["other"], State.CANCELLED)
+    assert submit(log, "l", "june", tmp_path).state is State.SUBMITTED
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
