@@ -16,6 +16,7 @@ from streams.limits import DEAD_LETTER_BYTES_MAX, MESSAGE_CHARS_MAX
 from wire.names import DEAD_LETTERS
 
 PREFIX = "__connect.errors."
+REASON_HEADER = f"{PREFIX}exception.class.name"
 TIMESTAMP = "feedrank.timestamp"
 """Header: the record timestamp of the original in ms, which Connect's convention has no name for."""
 CUT_FROM = "feedrank.cut-from-bytes"
@@ -108,6 +109,11 @@ class DeadLetter:
         return Message(DEAD_LETTERS, None, self.key, value, headers)
 
 
+def reason_of(letter: Message) -> str:
+    """The reason that stands in a dead letter."""
+    return next(value.decode() for name, value in letter.headers if name == REASON_HEADER)
+
+
 @lru_cache(maxsize=1_024)
 def _shared_headers(topic: str, partition: int, group: str, reason: Reason) -> tuple[tuple[str, bytes], ...]:
     """Those that all letters of one partition and reason have: thousands may come at once."""
@@ -118,6 +124,6 @@ def _shared_headers(topic: str, partition: int, group: str, reason: Reason) -> t
         f"{PREFIX}task.id": str(partition),
         f"{PREFIX}stage": stage(reason),
         f"{PREFIX}class.name": "feedrank.streams.codec",
-        f"{PREFIX}exception.class.name": reason.value,
+        REASON_HEADER: reason.value,
     }
     return tuple((name, text.encode()) for name, text in texts.items())

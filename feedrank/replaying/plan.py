@@ -53,7 +53,7 @@ class Plan:
         """For people."""
         one = self.definition
         source = ", ".join(one.files) if one.files else f"{ACTIVITIES}, {_offsets(one)}"
-        at = "the tick after the newest event" if one.as_of_ms == END_OF_DATA else _iso(one.as_of_ms)
+        at = "the tick after the newest event" if one.as_of_ms == END_OF_DATA else iso(one.as_of_ms)
         seconds = self.records / RECORDS_PER_S / min(self.jobs, one.partitions)
         seconds += self.records / READ_RECORDS_PER_S if one.files else 0
         processes = "1 process" if self.jobs == 1 else f"{self.jobs} processes"
@@ -103,6 +103,11 @@ def _check_times(wish: Wish) -> None:
 
 def _of_files(wish: Wish, one: Definition) -> Plan:
     records = sum(read.count(path) for path in wish.files)
+    if not records:
+        raise OperatorError(
+            f"{', '.join(map(str, wish.files))}: nothing is in there; name files with activities",
+            ExitCode.BAD_INPUT,
+        )
     zeros = dict.fromkeys(range(one.partitions), 0)
     files = tuple(str(path.absolute()) for path in wish.files)
     return Plan(replace(one, starts=zeros, ends=zeros, files=files, lines=records), records, wish.jobs)
@@ -155,7 +160,8 @@ def _offsets(one: Definition) -> str:
     return "offsets " + ", ".join(parts)
 
 
-def _iso(at_ms: int) -> str:
+def iso(at_ms: int) -> str:
+    """For people, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_ms / 1_000))
 
 

@@ -46,7 +46,9 @@ def kind_of(path: Path) -> Kind:
     ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     kind = ENDINGS.get(ending.lower())
     if kind is None or not path.is_file():
-        why = "no such file" if not path.is_file() else f"its name ends in none of {', '.join(ENDINGS)}"
+        why = f"its name ends in none of {', '.join(ENDINGS)}"
+        if not path.is_file():
+            why = "a directory, no file" if path.is_dir() else "no such file"
         raise OperatorError(f"{path}: {why}; correct the path or rename the file", ExitCode.BAD_INPUT)
     return kind
 
@@ -75,7 +77,25 @@ def count(path: Path) -> int:
             with path.open("rb") as file:
                 return sum(block.num_records for block in fastavro.block_reader(file))
         with gzip.open(path) if _gzipped(path) else path.open("rb") as lines:
-            return sum(1 for line in lines if line.strip())
+            return _count_lines(path, lines)
+
+
+def _count_lines(path: Path, lines: Iterable[bytes]) -> int:
+    """Lines that are not empty. Raises OperatorError where the last one was cut off."""
+    number, count, line = 0, 0, b"\n"
+    for line in lines:
+        number += 1
+        count += bool(line.strip())
+    if not line.endswith(b"\n"):
+        try:
+            json.loads(line)
+        except ValueError as error:
+            raise OperatorError(
+                f"{path} is cut off in its last line, {number}: fetch it again, or delete that line. Nothing "
+                "of it was applied",
+                ExitCode.BAD_INPUT,
+            ) from error
+    return count
 
 
 def _gzipped(path: Path) -> bool:

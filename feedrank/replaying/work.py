@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -16,17 +17,21 @@ from redis.exceptions import RedisError
 from feedrank.load.events import Tally
 from feedrank.replaying import read
 from feedrank.replaying.bar import Bar
+from feedrank.replaying.plan import AHEAD_MS_MAX, iso
+from streams.dead_letters import Reason
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
-from topologies.replay.custody import Custody, locked
+from topologies.replay.custody import Custody, locked, now_ms
 from topologies.replay.job import Job, State
 from topologies.replay.job_log import FileJobLog, JobLog, KafkaJobLog
+from topologies.replay.ledger import ledger
 from topologies.replay.run import Replay
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.spool import Record
-from wire.names import Namespace
+from wire.names import ACTIVITIES, Namespace
 
 KEYS_AT_ONCE = 1_000
+LATE_MS = 3_600_000
 
 
 def log_of(settings: Settings, definition: Definition) -> JobLog:
@@ -41,31 +46,77 @@ def carry_out(settings: Settings, log: JobLog, job: Job, processes: int) -> Job:
 
     Raises OperatorError; the job is recorded as failed then, and can be resumed.
     """
-    shadow, tally = Shadow(Path(job.directory)), Tally()
+    shadow, tally, order = Shadow(Path(job.directory)), Tally(), Order()
     with _ctrl_c() as stop, Custody(log, job, shadow.directory) as custody:
         with Bar(custody.goes_on, stop.is_set) as bar:
-            replay = Replay(shadow, settings, processes, bar, lambda one: _records(one, tally))
+            replay = Replay(shadow, settings, processes, bar, lambda one: _records(one, tally, order))
             whole = replay.run()
-        _say(tally)
+        _say(tally, order)
         if whole:
+            for line in what_became(settings, shadow):
+                print(line)
             custody.finish(State.FINISHED)
         elif custody.over is None:
             custody.finish(State.PAUSED, "Ctrl-C")
         return custody.over or custody.job
 
 
-def _records(definition: Definition, tally: Tally) -> Iterator[Record]:
+@dataclass(slots=True)
+class Order:
+    """How many activities of files stand behind one that is more than LATE_MS newer."""
+
+    newest_ms: int = 0
+    late: int = 0
+
+    def watched(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records, looked at."""
+        for one in records:
+            if one.topic == ACTIVITIES:
+                self.late += one.timestamp_ms < self.newest_ms - LATE_MS
+                self.newest_ms = max(self.newest_ms, one.timestamp_ms)
+            yield one
+
+
+def _records(definition: Definition, tally: Tally, order: Order) -> Iterator[Record]:
     paths = [Path(file) for file in definition.files]
     found = read.records(paths, tally, definition.value_format)
     to_ms = definition.to_ms
-    return (one for one in found if to_ms is None or one.timestamp_ms < to_ms)
+    return order.watched(one for one in found if to_ms is None or one.timestamp_ms < to_ms)
 
 
-def _say(tally: Tally) -> None:
+def _say(tally: Tally, order: Order) -> None:
+    if order.late:
+        print(
+            f"warning: {order.late:,} activities stand after others that are more than an hour newer; they "
+            "are applied in the files' order. Sort them by time unless they came so"
+        )
     if tally.bad:
         print(f"passed over {tally.bad} bad lines:")
         for line in tally.shown:
             print(f"  {line}")
+
+
+def what_became(settings: Settings, shadow: Shadow) -> list[str]:
+    """Of the records of a replay that came to its end, for people."""
+    found = ledger(shadow, range(shadow.definition().partitions))
+    said = [
+        f"applied  {found.applied:,} of {found.records:,} activities; {found.duplicates:,} were duplicates, "
+        f"{found.withdrawn:,} withdrawn, {found.dead.total():,} dead letters"
+    ]
+    for what, dead in (("activities", found.dead), ("items", found.dead_items)):
+        if dead:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in dead.most_common())
+            todo = "docs/wire.md explains the reasons"
+            if Reason.UNKNOWN_SCHEMA in dead and settings.kafka.schema_registry_url is None:
+                todo = "no registry is set: SCHEMA_REGISTRY_URL names it"
+            said.append(f"warning: {what} that count nowhere: {reasons}; {todo}")
+    as_of_ms = shadow.definition().as_of_ms
+    if as_of_ms > now_ms() + AHEAD_MS_MAX:
+        said.append(
+            f"warning: the newest activity is of {iso(as_of_ms)}, which has not come: somebody's clock was "
+            "ahead, and feeds are settled then. With --to they are settled at a time that you name"
+        )
+    return said
 
 
 @contextmanager

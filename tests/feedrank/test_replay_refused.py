@@ -63,9 +63,51 @@ def test_a_last_line_that_was_cut_off_is_told(
     tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = written(tmp_path / "a.jsonl", lines[:300])
-    path.write_bytes(path.read_bytes()[:-20])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    for more in ([], ["--dry-run"]):
+        assert replay(path, *more) == ExitCode.BAD_INPUT
+        assert (
+            "is cut off in its last line, 300: fetch it again, or delete that line" in capsys.readouterr().err
+        )
+    assert not data.exists()
+    path.write_bytes(whole[:-1])  # only without the last line feed
     assert replay(path) == 0
-    assert "passed over 1 bad lines" in capsys.readouterr().out
+
+
+def test_bad_lines_and_what_became_of_the_rest_is_told(
+    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    activities = [one for one in lines if one["type"] == "activity"]
+    unknown = [one | {"verb": "teleport"} for one in activities[:3]]
+    path = written(tmp_path / "a.jsonl", [*lines, *activities[:2], *unknown, {"type": "riddle"}])
+    assert replay(path) == 0
+    said = capsys.readouterr().out
+    assert "passed over 1 bad lines" in said
+    assert f" of {len(activities) + 5:,} activities; " in said
+    assert ", 3 dead letters" in said
+    assert "warning: activities that count nowhere: 3 unknown_verb; docs/wire.md explains the reasons" in said
+
+
+def test_clocks_that_disagree_are_told(
+    tmp_path: Path, data: Path, lines: Lines, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ahead = next(one for one in lines if one["type"] == "activity") | {"event_time": 4_000_000_000_000}
+    path = written(tmp_path / "a.jsonl", [{**ahead, "activity_id": "ahead"}, *lines])
+    assert replay(path) == 0
+    said = capsys.readouterr().out
+    assert "activities stand after others that are more than an hour newer" in said
+    assert "the newest activity is of 2096-10-02T07:06:50Z, which has not come" in said
+    assert replay(path, "--to", "3000000000000", into="july") == ExitCode.USAGE
+
+
+def test_files_with_nothing_in_them(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert replay(written(tmp_path / "a.jsonl", [])) == ExitCode.BAD_INPUT
+    assert "nothing is in there" in capsys.readouterr().err
+    (tmp_path / "b.jsonl").mkdir()
+    assert replay(tmp_path / "b.jsonl") == ExitCode.BAD_INPUT
+    assert "a directory, no file" in capsys.readouterr().err
+    assert not data.exists()
 
 
 def test_a_namespace_that_has_state_here_is_refused(

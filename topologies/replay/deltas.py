@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from streams.dead_letters import reason_of
 from streams.durable import Message
 from streams.errors import ExitCode, OperatorError
+from topologies.replay.ledger import DELTAS, dead_of, mark_of
 from topologies.replay.shadow import disk_error
 from topologies.replay.shard import Mark
 from wire.names import DEAD_LETTERS
@@ -67,16 +70,18 @@ class DeltaLog:
 
 @dataclass(slots=True)
 class Outbox:
-    """What a user shard sends: item deltas to its log, dead letters counted (the live job set them aside)."""
+    """What a user shard sends: item deltas to its log, dead letters counted by reason (the live job set them
+    aside). `dead_items`: by reason, what the items were."""
 
     path: Path
-    dead: int = 0
+    dead_items: Mapping[str, int] = field(default_factory=dict)
+    dead: Counter[str] = field(default_factory=Counter)
     _log: DeltaLog | None = None
 
     def open(self, mark: Mark | None) -> None:
         """Go on from a checkpoint's mark; None: from the beginning."""
-        found = mark or {"deltas": 0, "dead": 0}
-        self.dead, self._log = found["dead"], DeltaLog(self.path, found["deltas"])
+        found = mark or mark_of(0, {}, {})
+        self.dead, self._log = dead_of(found), DeltaLog(self.path, found[DELTAS])
 
     def append(self, drained: dict[int, bytes]) -> None:
         """Item deltas (target partition -> message) that count with the next checkpoint."""
@@ -86,14 +91,14 @@ class Outbox:
     def take(self, messages: Sequence[Message]) -> Mark:
         """What a cut sends; returns the mark of its checkpoint."""
         assert self._log is not None
-        self.dead += sum(one.topic == DEAD_LETTERS for one in messages)
+        self.dead.update(reason_of(one) for one in messages if one.topic == DEAD_LETTERS)
         self._log.append(
             (one.partition, one.value)
             for one in messages
             if one.topic != DEAD_LETTERS and one.partition is not None and one.value is not None
         )
         self._log.sync()
-        return {"deltas": self._log.length, "dead": self.dead}
+        return mark_of(self._log.length, self.dead, self.dead_items)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class ReplayItems:
     log: RecordLog
     registry: Registry | None
     items_max: int
+    dead: Counter[str] = field(default_factory=Counter)
+    """By reason, items that were of no use; of each partition as many as a worker keeps."""
     _catalogue: Catalogue | None = None
     _known: AttributeIndex | None = None
 
@@ -35,7 +38,7 @@ class ReplayItems:
             made = self._empty(ItemIndex(self.items_max))
             async for batch in self._batches():
                 await made.items_came(batch)
-            self._catalogue = made
+            self._catalogue, self.dead = made, _reasons(made)
         return self._catalogue
 
     async def known(self) -> ItemIndex | AttributeIndex:
@@ -52,7 +55,7 @@ class ReplayItems:
                     await reader.items_came(batch)
                 if len(known) > self.items_max:
                     return (await self.catalogue()).index
-            self._known = known
+            self._known, self.dead = known, _reasons(reader)
         return self._known
 
     async def _took(self, known: AttributeIndex, blocks: ItemBlockReader, batch: RecordBatch) -> bool:
@@ -84,3 +87,8 @@ class ReplayItems:
                 [batch.keys[i] for i in kept.tolist()],
                 [batch.values[i] for i in kept.tolist()],
             )
+
+
+def _reasons(catalogue: Catalogue) -> Counter[str]:
+    letters = catalogue.bad_items.letters.values()
+    return Counter(letter.reason.value for some in letters for letter in some)

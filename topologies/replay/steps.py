@@ -108,7 +108,7 @@ class Steps:
     async def _users(self, partition: int, store: ShardStore, moved: Moved) -> bool:
         one, index = self.definition, await self.items.known()
         state = self.open_users(partition, store, index)
-        sent = Outbox(self.shadow.deltas(partition))
+        sent = Outbox(self.shadow.deltas(partition), self.items.dead)
         shard = LocalShard(ACTIVITIES, partition, state, store, sent.take)
         mark = shard.restore()
         if mark is None:
