@@ -6,8 +6,8 @@ it. Pages of a leg filter what *earlier* legs returned, so asking for the same p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from serving.stored import Reply, text
@@ -25,10 +25,13 @@ Kind = Literal["item", "author", "topic"]
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """`served` maps ids to legs; `hidden` holds "item:<id>", "author:<id>" and "topic:<topic>"."""
+    """`served` maps ids to legs; `hidden` holds "item:<id>", "author:<id>" and "topic:<topic>". `carried`: of
+    `served`, what the session was served in the namespace that was read before the route changed.
+    """
 
     served: dict[str, int]
     hidden: frozenset[str]
+    carried: dict[str, int] = field(default_factory=dict)
 
     @property
     def last_leg(self) -> int:
@@ -46,18 +49,21 @@ class Marks:
         return "served" if self.served.get(entry.id, leg) < leg else None
 
 
-def read_commands(names: Namespace, surface: str, user: str) -> list[Command]:
-    """Two commands; their replies go to `parse`."""
-    return [
-        ("ZRANGE", hidden(user), 0, -1),
-        ("ZRANGE", names.served_ids(surface, user), 0, -1, "WITHSCORES"),
-    ]
+def read_commands(
+    names: Namespace, surface: str, user: str, elsewhere: Namespace | None = None
+) -> list[Command]:
+    """Two commands, and a third for the namespace `elsewhere`; their replies go to `parse`."""
+    served = [one.served_ids(surface, user) for one in (names, elsewhere) if one is not None]
+    return [("ZRANGE", hidden(user), 0, -1), *(("ZRANGE", key, 0, -1, "WITHSCORES") for key in served)]
 
 
-def parse(replies: Sequence[Reply], record: bool) -> Marks:
-    """Marks of a reader; without `record` what was served does not count."""
+def parse(replies: Sequence[Reply], record: bool, elsewhere: Namespace | None = None) -> Marks:
+    """Marks of a reader; without `record` what was served does not count. Of an id that was served here and
+    elsewhere the newer leg does."""
     served = _pairs(replies[1]) if record else {}
-    return Marks(served, frozenset(map(text, replies[0])))
+    carried = {} if elsewhere is None else _pairs(replies[2])
+    newest = {item: max(leg, served.get(item, leg)) for item, leg in carried.items()}
+    return Marks({**served, **newest}, frozenset(map(text, replies[0])), newest)
 
 
 def _pairs(reply: Sequence[Reply]) -> dict[str, int]:
@@ -68,13 +74,12 @@ def _pairs(reply: Sequence[Reply]) -> dict[str, int]:
 
 
 def served_commands(
-    names: Namespace, surface: str, user: str, leg: int, ids: Sequence[str], now_ms: int
+    names: Namespace, surface: str, user: str, legs: Mapping[str, int], now_ms: int
 ) -> list[Command]:
-    """Remember that `ids` were returned in `leg`, forget what is older than an hour."""
+    """Remember the `legs` in which ids were returned, forget what is older than an hour."""
     key = names.served_ids(surface, user)
-    pairs = [part for item in ids for part in (leg, item)]
     return [
-        ("ZADD", key, "GT", *pairs),
+        ("ZADD", key, "GT", *(part for item, leg in legs.items() for part in (leg, item))),
         ("ZREMRANGEBYSCORE", key, "-inf", now_ms - SERVED_TTL_S * 1_000),
         ("ZREMRANGEBYRANK", key, 0, -SERVED_IDS_MAX - 1),
         ("EXPIRE", key, SERVED_TTL_S),

@@ -73,6 +73,7 @@ class _Reading:
         self.restarted = False
         self.stored: Stored | None = None
         self.marks = Marks({}, frozenset())
+        self.elsewhere: Namespace | None = None
         self.topic = request.topic
         self.shown: list[FeedEntry] = []
         self.dropped: list[Dropped] = []
@@ -101,6 +102,8 @@ class _Reading:
         self.mark = cursor.leg
         self.reason = next((r for r in REASONS if r == cursor.reason), "")
         moved = cursor.namespace != self.names.name
+        if moved and self.request.record:
+            self.elsewhere = Namespace(cursor.namespace)
         if cursor.source != FEED:
             yield from self._reopen_fallback(cursor, moved)
             return None
@@ -119,12 +122,12 @@ class _Reading:
         pin: tuple[Command, ...] = (("SET", self.names.pin(surface, user), 1, "EX", PIN_TTL_S),)
         replies = yield Batch(
             (
-                *marked.read_commands(self.names, surface, user),
+                *marked.read_commands(self.names, surface, user, self.elsewhere),
                 *(pin if request.record else ()),
                 window.command(self.names.feed(surface, user)),
             )
         )
-        self.marks = marked.parse(replies, request.record)
+        self.marks = marked.parse(replies, request.record, self.elsewhere)
         self.mark = self.mark or max(self.now_ms, self.marks.last_leg + 1)
         try:
             head = parse(replies[-1], window)
@@ -184,13 +187,13 @@ class _Reading:
         window = Window.of(cursor.offset, self.request.limit)
         replies = yield Batch(
             (
-                *marked.read_commands(self.names, self.request.surface, self.request.user),
+                *marked.read_commands(self.names, self.request.surface, self.request.user, self.elsewhere),
                 window.command(self._fallback_key(cursor.source)),
             ),
             atomic=False,
         )
-        self.marks = marked.parse(replies, self.request.record)
-        self.stored = of_version("", window, replies[2:])
+        self.marks = marked.parse(replies, self.request.record, self.elsewhere)
+        self.stored = of_version("", window, replies[-1:])
         if moved or (self.stored and cursor.version not in ("", self.stored.version)):
             self.restarted = True
             yield from self._open_fallback(cursor.source, self.reason)
@@ -256,7 +259,8 @@ class _Reading:
     def _served(self) -> list[Command]:
         ids = [entry.id for entry in self.shown]
         surface, user = self.request.surface, self.request.user
-        return marked.served_commands(self.names, surface, user, self.mark, ids, self.now_ms)
+        legs = {**self.marks.carried, **dict.fromkeys(ids, self.mark)}
+        return marked.served_commands(self.names, surface, user, legs, self.now_ms)
 
     # what to say
 
