@@ -13,7 +13,7 @@ from feedrank.load.events import Event
 from streams.errors import ExitCode
 from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
-from tests.oracle.digest import digest, tables
+from tests.oracle import digest as oracle
 from tests.oracle.feeds import World
 from tests.waiting import until
 
@@ -108,11 +108,12 @@ def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: Worl
     job.start_worker(**more)  # from the topics alone
     job.load(later)
     settled = world.settled(as_of_ms, TICK_MS)
+    wanted = oracle.tables(world, settled)
     for namespace in (job.namespace, "whole"):
         feedrank(job, "settle", "--as-of-ms", str(as_of_ms), namespace=namespace)
         made, found = digested(job, namespace, "--as-of-ms", str(settled.as_of_ms), "--rows", "topics")
-        assert made == tables(world, settled), namespace
-        assert found == digest(world, settled)
+        assert made == wanted, namespace
+        assert found == oracle.digest_of(wanted)
 
 
 def killed(job: Job, *arguments: str, after_s: float) -> str:

@@ -30,7 +30,7 @@ from tests.oracle.records import EMBEDDING_DIM, Activity, Item
 from tests.oracle.users import User
 from tests.services import Kafka
 
-CUT = 12_000
+CUT = 18_000
 PARTITIONS = 4
 TICK_MS = 10_000
 USERS_COMPARED_MIN = 300

@@ -13,7 +13,12 @@ CHUNK = 25
 
 
 def digest(world: World, settled: Settled) -> str:
-    return hashlib.sha256(tables(world, settled).encode()).hexdigest()
+    return digest_of(tables(world, settled))
+
+
+def digest_of(lines: str) -> str:
+    """Of what `tables` gave."""
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def tables(world: World, settled: Settled) -> str:
