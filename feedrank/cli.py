@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -68,6 +70,20 @@ def _load(name: str) -> typer.Typer | Callable[..., Any]:
     return app if isinstance(app, typer.Typer) else _function(loaded, name)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"feedrank {version('feedrank')}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say it and exit.")
+    ] = False,
+) -> None:
+    """Real-time feed ranking: Kafka in, ranked feeds in Redis out."""
+
+
 def _function(loaded: ModuleType, name: str) -> Callable[..., Any]:
     found: Callable[..., Any] = getattr(loaded, name.replace("-", "_"))
     return found
@@ -77,11 +93,11 @@ def build(chosen: str | None) -> typer.Typer:
     """The application with every command named and only `chosen` imported."""
     app = typer.Typer(
         name="feedrank",
-        help="Real-time feed ranking: Kafka in, ranked feeds in Redis out.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_options)
     for name, line in COMMANDS.items():
         command = _load(name) if name == chosen else _stub
         if isinstance(command, typer.Typer):

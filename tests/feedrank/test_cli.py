@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,11 @@ def test_help_names_every_command_and_imports_none(capsys: pytest.CaptureFixture
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == ExitCode.OK
+    assert capsys.readouterr().out.startswith(f"feedrank {version('feedrank')}, Python 3.")
 
 
 def test_an_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
