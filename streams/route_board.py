@@ -9,6 +9,7 @@ The record is replaced in one step, and only by a newer one: of two operators at
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from redis.exceptions import NoScriptError
 
@@ -21,6 +22,7 @@ from wire.scripts import ROUTE
 
 SCAN_COUNT = 5_000
 FIRST = "nobody had set a route"
+ROLLBACK = "rollback"
 
 
 class RouteBoard(RedisBlock):
@@ -80,14 +82,25 @@ def promoted(route: Route, namespace: str, at_ms: int, by: str) -> Route:
     return route.changed(namespace, (), at_ms, by, "promote")
 
 
-def rolled_back(route: Route, at_ms: int, by: str) -> Route:
-    """What the route was before its last change. Raises OperatorError when nothing is known of before."""
+def rolled_back(route: Route, at_ms: int, by: str, again: bool = False) -> Route:
+    """What the route was before its last change. `again`: also where that was a rollback, to undo it.
+
+    Raises OperatorError when nothing is known of before, or the last change was a rollback: of two operators
+    at once the second would undo what the first has done, and who wants to go further back would go forward.
+    """
     if len(route.history) < 2:
         raise OperatorError(
             "the route's history knows nothing of before; name the namespace: `feedrank promote NAMESPACE`"
         )
-    before = route.history[-2]
-    return route.changed(before.default, before.splits, at_ms, by, "rollback")
+    before, last = route.history[-2:]
+    if last.action == ROLLBACK and not again:
+        at = datetime.fromtimestamp(last.at_ms / 1_000, UTC).isoformat(timespec="seconds")
+        raise OperatorError(
+            f"{last.by} has rolled back already, at {at}: readers follow {route.default}. "
+            "`feedrank promote NAMESPACE` sends them elsewhere; `feedrank rollback --again` undoes it",
+            ExitCode.NOT_READY,
+        )
+    return route.changed(before.default, before.splits, at_ms, by, ROLLBACK)
 
 
 def canary(route: Route, split: Split, at_ms: int, by: str) -> Route:

@@ -78,10 +78,16 @@ def test_a_session_goes_on_in_what_it_reads_after_a_promote_of_the_same_namespac
     assert one.slate_id == f"for_you:next:{'000001' + one.version[6:]}:0"  # as the served log knows it
 
 
-def test_the_history_tells_who_did_what_and_a_rollback_twice_is_the_promote_again(board: RouteBoard) -> None:
+def test_the_history_tells_who_did_what_and_a_rollback_is_undone_only_on_purpose(board: RouteBoard) -> None:
     promote(board, "next")
     assert rollback(board).default == "live"
-    route = rollback(board)
+    with pytest.raises(
+        OperatorError, match=r"bob has rolled back already, at .* readers follow live"
+    ) as refused:
+        rollback(board)  # a second operator, or the first one who wants to go further back
+    assert refused.value.exit_code == ExitCode.NOT_READY
+    assert board.read().default == "live"
+    route = board.change(lambda route: rolled_back(route, NOW_MS, "bob", again=True))[1]
     assert (route.default, route.version, route.generation) == ("next", 3, 4)
     told = [(c.version, c.action, c.by, c.default) for c in board.read().history]
     assert told == [
