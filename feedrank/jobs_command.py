@@ -88,7 +88,7 @@ def cancel(job_id: Id) -> None:
     except OperatorError as error:
         if error.exit_code is not ExitCode.FENCED:
             raise
-        print(f"{told(job)}; its process stops within moments: cancel again to delete {job.directory}")
+        print(f"{told(job)}; its process stops within moments and deletes what it made")
         return
     print(f"{told(job)}{_what_is_left(job)}")
 

@@ -58,7 +58,10 @@ def carry_out(settings: Settings, log: JobLog, job: Job, processes: int) -> Job:
             custody.finish(State.FINISHED)
         elif custody.over is None:
             custody.finish(State.PAUSED, "Ctrl-C")
-        return custody.over or custody.job
+        done = custody.over or custody.job
+    if done.state is State.CANCELLED:
+        clear(settings, done)  # whoever cancelled it could not while we worked there
+    return done
 
 
 @dataclass(slots=True)
