@@ -107,6 +107,11 @@ class ThroughKafka:
             raise OperatorError(str(error), ExitCode.BROKER_UNREACHABLE) from error
 
 
+def is_newer(after: Page, before: Page) -> bool:
+    """Whether `after` is a feed of the user's own that was not there; fallbacks change by themselves."""
+    return bool(after["source"] == "feed" and after["version"] != before["version"])
+
+
 async def act_and_wait(way: Way, activity: Activity, surface: str, wait_s: float) -> tuple[Page, Page, float]:
     """The feed before, the first newer one (or the same, when none came in time), and the seconds it took."""
     user = activity["actor"]
@@ -114,7 +119,7 @@ async def act_and_wait(way: Way, activity: Activity, surface: str, wait_s: float
     started = time.monotonic()
     await way.send(activity)
     after = before
-    while after["version"] == before["version"] and time.monotonic() - started < wait_s:
+    while not is_newer(after, before) and time.monotonic() - started < wait_s:
         await asyncio.sleep(POLL_S)
         after = await way.page(user, surface)
     return before, after, time.monotonic() - started
@@ -156,9 +161,9 @@ def act(
         print(orjson.dumps({"before": before, "after": after, "seconds": took_s}).decode())
     else:
         _print(before, after, activity, top)
-    if after["version"] != before["version"]:
+    if is_newer(after, before):
         if not as_json:
-            print(f"a newer feed after {took_s * 1_000:.0f} ms{_label(after)}")
+            print(f"a newer feed after {took_s * 1_000:.0f} ms")
     elif wait_s:
         raise OperatorError(
             f"{verb} was taken, but {user} has no newer feed after {took_s:.1f} s{_label(after)}; look "

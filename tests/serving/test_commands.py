@@ -103,6 +103,16 @@ def test_act_ends_when_no_newer_feed_comes() -> None:
     assert time.monotonic() - started < 3 * slowness()
 
 
+def test_a_fallback_that_changes_is_no_newer_feed() -> None:
+    class Fallbacks(Ranked):
+        async def page(self, user: str, surface: str) -> dict[str, Any]:
+            return await super().page(user, surface) | {"source": "global", "reason": "no_feed"}
+
+    before, after, took_s = asyncio.run(act_and_wait(Fallbacks(), {"actor": "you"}, "for_you", 0.3))
+    assert (before["version"], after["version"]) == ("1", "2")
+    assert took_s >= 0.3
+
+
 def test_act_through_kafka_refuses_a_verb_that_the_policy_lacks(
     redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
