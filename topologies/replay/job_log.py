@@ -145,6 +145,7 @@ class KafkaJobLog:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": True,
+                "fetch.wait.max.ms": 20,  # the answer that tells of the end holds nothing
                 "allow.auto.create.topics": False,
             }
         )

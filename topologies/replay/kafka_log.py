@@ -79,6 +79,7 @@ def _consumer(kafka: KafkaSettings) -> Iterator[Consumer]:
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,  # the answer that tells of the end holds nothing
         }
     )
     try:
