@@ -257,9 +257,8 @@ class _Reading:
         return of_version(version, window, replies)
 
     def _served(self) -> list[Command]:
-        ids = [entry.id for entry in self.shown]
         surface, user = self.request.surface, self.request.user
-        legs = {**self.marks.carried, **dict.fromkeys(ids, self.mark)}
+        legs = self.marks.carried | {entry.id: self.mark for entry in self.shown}
         return marked.served_commands(self.names, surface, user, legs, self.now_ms)
 
     # what to say
