@@ -26,15 +26,19 @@ from typing import Any, TypeVar
 import orjson
 
 from streams.codec.schemas import (
+    BundledSchemas,
     Kind,
     SchemaMismatch,
     SchemaPending,
     SchemaUnknown,
     WriterSchema,
+    aliases_in,
     reader_text,
+    with_aliases,
 )
 from streams.errors import ExitCode, OperatorError
 from streams.log import logger
+from wire.names import ACTIVITIES, ITEMS
 
 CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 UNKNOWN_TTL_S = 60.0
@@ -60,10 +64,14 @@ class RegistryUnreachable(OperatorError):  # noqa: N818
 class Registry:
     """Writers' schemas of a registry, as `codec.Schemas`. Ids are immutable there and cached here for good.
 
-    `url`: one or several, by commas. `auth`: user:password.
+    `url`: one or several, by commas. `auth`: user:password. `bundled`: id 0, which no registry gives, is the
+    bundled schema, as it is where records come from files.
     """
 
-    def __init__(self, url: str, auth: str | None = None, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, auth: str | None = None, timeout_s: float = 5.0, bundled: bool = False
+    ) -> None:
+        self._bundled = bundled
         self._urls = [one.strip().rstrip("/") for one in url.split(",") if one.strip()]
         self._timeout_s = timeout_s
         self.told: Callable[[str | None], None] = lambda why: None
@@ -75,6 +83,8 @@ class Registry:
         self._texts: dict[int, str] = {}
         self._unknown: dict[int, tuple[float, str]] = {}
         self._writers: dict[tuple[int, Kind], WriterSchema | SchemaMismatch] = {}
+        self._readers: dict[Kind, str] = {}
+        self._versions: dict[str, dict[int, dict[str, Any]]] = {}
 
     def writer(self, schema_id: int, kind: Kind) -> WriterSchema:
         """From the cache only. Raises SchemaPending, SchemaUnknown or SchemaMismatch."""
@@ -86,6 +96,8 @@ class Registry:
         return found
 
     def _resolved(self, schema_id: int, kind: Kind) -> WriterSchema | SchemaMismatch:
+        if schema_id == 0 and self._bundled:
+            return BundledSchemas().writer(schema_id, kind)
         text = self._texts.get(schema_id)
         if text is None:
             until, why = self._unknown.get(schema_id, (0.0, ""))
@@ -93,9 +105,34 @@ class Registry:
                 raise SchemaUnknown(why)
             raise SchemaPending(frozenset({schema_id}))
         try:
-            return WriterSchema(text, reader_text(kind))
+            return WriterSchema(text, self._readers.get(kind) or reader_text(kind))
         except SchemaMismatch as error:
             return error
+
+    def reader(self, topic: str, kind: Kind) -> str:
+        """The bundled schema, and older names of its fields: the aliases of all versions of `<topic>-value`.
+
+        Raises RegistryUnreachable.
+        """
+        found: dict[str, set[str]] = {}
+        for version in self._registered(topic).values():
+            for name, older in aliases_in(str(version.get("schema")), kind).items():
+                found.setdefault(name, set()).update(older)
+        text = with_aliases(kind, found) if found else reader_text(kind)
+        if text != self._readers.get(kind, reader_text(kind)):
+            self._writers = {one: kept for one, kept in self._writers.items() if one[1] != kind}
+        self._readers[kind] = text
+        return text
+
+    def _registered(self, topic: str) -> dict[int, dict[str, Any]]:
+        """All versions of `<topic>-value`; each is asked for once, as it never changes."""
+        subject = f"/subjects/{urllib.parse.quote(f'{topic}-value', safe='')}/versions"
+        known = self._versions.setdefault(subject, {})
+        numbers = self._ask(subject) or ()
+        for number in numbers:
+            if number not in known:
+                known[number] = self._ask(f"{subject}/{number}") or {}
+        return {number: known[number] for number in numbers}
 
     async def fetch(self, schema_ids: Iterable[int]) -> None:
         """Ask for ids, off the event loop, until the registry answers; `told` hears of an outage."""
@@ -121,7 +158,11 @@ class Registry:
             return
 
     def fetch_now(self, schema_ids: Iterable[int]) -> None:
-        """Ask once and block (replays, tools). Raises RegistryUnreachable."""
+        """Ask once and block (replays, tools); a new schema may come with new aliases.
+
+        Raises RegistryUnreachable.
+        """
+        schema_ids = list(schema_ids)
         for schema_id in schema_ids:
             answer = self._ask(f"/schemas/ids/{schema_id}")
             if answer is None:
@@ -132,6 +173,9 @@ class Registry:
                 self._unknown[schema_id] = time.monotonic() + UNKNOWN_TTL_S, why
             else:
                 self._texts[schema_id] = str(answer["schema"])
+        if not self._texts.keys().isdisjoint(schema_ids):
+            self.reader(ACTIVITIES, "activity")
+            self.reader(ITEMS, "item")
 
     def check_subject(self, topic: str, kind: Kind) -> int:
         """Check that every registered version of `<topic>-value` can be read; the number of versions.
@@ -139,13 +183,11 @@ class Registry:
         For the start of a worker. Raises OperatorError that names the versions that can't be read, and
         RegistryUnreachable.
         """
-        subject = f"/subjects/{urllib.parse.quote(f'{topic}-value', safe='')}/versions"
-        versions = self._ask(subject)
-        wrong = []
-        for version in versions or ():
-            schema = self._ask(f"{subject}/{version}") or {}
+        reader, wrong = self.reader(topic, kind), []
+        versions = self._registered(topic)
+        for version, schema in versions.items():
             try:
-                WriterSchema(str(schema.get("schema")), reader_text(kind))
+                WriterSchema(str(schema.get("schema")), reader)
             except SchemaMismatch as error:
                 wrong.append(f"{topic}-value version {version} (id {schema.get('id')}): {error}")
         if wrong:
@@ -153,7 +195,7 @@ class Registry:
                 "; ".join(wrong) + "; register compatible versions, or delete these from the registry",
                 ExitCode.TOPICS_WRONG,
             )
-        return len(versions or ())
+        return len(versions)
 
     def register(self, topic: str, kind: Kind) -> int:
         """The id of the bundled schema under `<topic>-value`, for producers.

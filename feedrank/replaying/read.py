@@ -23,6 +23,7 @@ from feedrank.load.events import ActivityEvent, ItemEvent, RawEvent, Tally
 from streams.codec import encode_activity, encode_item
 from streams.codec.schemas import reader_text
 from streams.errors import ExitCode, OperatorError
+from streams.registry import Registry
 from topologies.replay.spool import Record
 from wire.names import ACTIVITIES, ITEMS
 
@@ -35,6 +36,7 @@ ENDINGS: dict[str, Kind] = {
     ".avro": "avro",
     ".parquet": "parquet",
 }
+KINDS: tuple[tuple[str, Literal["activity", "item"]], ...] = ((ACTIVITIES, "activity"), (ITEMS, "item"))
 PARQUET_ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -53,8 +55,11 @@ def kind_of(path: Path) -> Kind:
     return kind
 
 
-def records(paths: Iterable[Path], tally: Tally, value_format: Format = "avro") -> Iterator[Record]:
-    """Items and activities of all files, in the order of the files and within each.
+def records(
+    paths: Iterable[Path], tally: Tally, value_format: Format = "avro", registry: Registry | None = None
+) -> Iterator[Record]:
+    """Items and activities of all files, in the order of the files and within each. `registry`: knows older
+    names of fields of Avro files.
 
     Raises OperatorError (bad input) for a file that is cut off or damaged.
     """
@@ -63,7 +68,7 @@ def records(paths: Iterable[Path], tally: Tally, value_format: Format = "avro") 
         if kind == "jsonl":
             yield from _of_lines(path, tally, value_format)
         else:
-            rows = _of_avro(path) if kind == "avro" else _of_parquet(path)
+            rows = _of_avro(path, registry) if kind == "avro" else _of_parquet(path)
             yield from (_of_fields(path, row, value_format) for row in rows)
 
 
@@ -138,31 +143,31 @@ def _of_lines(path: Path, tally: Tally, value_format: Format) -> Iterator[Record
             yield Record(ACTIVITIES, event.key.encode(), value, event.time_ms)
 
 
-def _of_avro(path: Path) -> Iterator[Mapping[str, Any]]:
+def _of_avro(path: Path, registry: Registry | None) -> Iterator[Mapping[str, Any]]:
     """Rows of an Avro container, resolved to the bundled schema by Avro's rules.
 
     Raises OperatorError (bad input) for a schema that is neither an activity's nor an item's.
     """
     with _readable(path), path.open("rb") as file:
         written = {field["name"] for field in fastavro.reader(file).writer_schema["fields"]}
-    kinds: tuple[Literal["activity", "item"], ...] = ("activity", "item")
-    found = [kind for kind in kinds if _lacking(kind, written) == []]
+    readers = [reader_text(kind) if registry is None else registry.reader(of, kind) for of, kind in KINDS]
+    found = [reader for reader in readers if not _lacking(reader, written)]
     if not found:
-        lacking = ", ".join(_lacking("activity", written))
+        lacking = ", ".join(_lacking(readers[0], written))
         raise OperatorError(
             f"{path} has no fields of an activity (it lacks {lacking}) and none of an item; name them as "
-            "docs/wire.md does",
+            "docs/wire.md does, or register a schema whose aliases tell the older names",
             ExitCode.BAD_INPUT,
         )
-    schema = fastavro.parse_schema(json.loads(reader_text(found[0])))
+    schema = fastavro.parse_schema(json.loads(found[0]))
     with path.open("rb") as file:
         rows = _guarded(path, lambda: fastavro.reader(file, reader_schema=schema))
         yield from rows
 
 
-def _lacking(kind: Literal["activity", "item"], written: Set[str]) -> list[str]:
-    """Required fields of a kind that a writer's schema has under none of their names."""
-    fields = json.loads(reader_text(kind))["fields"]
+def _lacking(reader: str, written: Set[str]) -> list[str]:
+    """Required fields of a reader's schema that a writer's has under none of their names."""
+    fields = json.loads(reader)["fields"]
     required = [field for field in fields if "default" not in field]
     return [one["name"] for one in required if written.isdisjoint({one["name"], *one.get("aliases", ())})]
 

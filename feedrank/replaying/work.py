@@ -20,11 +20,13 @@ from feedrank.replaying.bar import Bar
 from feedrank.replaying.plan import AHEAD_MS_MAX, iso
 from streams.dead_letters import Reason
 from streams.errors import ExitCode, OperatorError
+from streams.registry import Registry
 from streams.settings import Settings
 from topologies.replay.custody import Custody, locked, now_ms
 from topologies.replay.job import Job, State
 from topologies.replay.job_log import FileJobLog, JobLog, KafkaJobLog
 from topologies.replay.ledger import ledger
+from topologies.replay.pool import registry_of
 from topologies.replay.run import Replay
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.spool import Record
@@ -47,9 +49,13 @@ def carry_out(settings: Settings, log: JobLog, job: Job, processes: int) -> Job:
     Raises OperatorError; the job is recorded as failed then, and can be resumed.
     """
     shadow, tally, order = Shadow(Path(job.directory)), Tally(), Order()
+
+    def read_files(one: Definition) -> Iterator[Record]:
+        return order.watched(_records(one, tally, registry_of(settings, files=True)))
+
     with _ctrl_c() as stop, Custody(log, job, shadow.directory) as custody:
         with Bar(custody.goes_on, stop.is_set) as bar:
-            replay = Replay(shadow, settings, processes, bar, lambda one: _records(one, tally, order))
+            replay = Replay(shadow, settings, processes, bar, read_files)
             whole = replay.run()
         _say(tally, order)
         if whole:
@@ -80,11 +86,11 @@ class Order:
             yield one
 
 
-def _records(definition: Definition, tally: Tally, order: Order) -> Iterator[Record]:
+def _records(definition: Definition, tally: Tally, registry: Registry | None) -> Iterator[Record]:
     paths = [Path(file) for file in definition.files]
-    found = read.records(paths, tally, definition.value_format)
+    found = read.records(paths, tally, definition.value_format, registry)
     to_ms = definition.to_ms
-    return order.watched(one for one in found if to_ms is None or one.timestamp_ms < to_ms)
+    return (one for one in found if to_ms is None or one.timestamp_ms < to_ms)
 
 
 def _say(tally: Tally, order: Order) -> None:

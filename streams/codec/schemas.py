@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -72,6 +72,32 @@ class BundledSchemas:
 def reader_text(kind: Kind) -> str:
     """The bundled schema of one kind, as JSON text."""
     return resources.files("wire").joinpath("schemas", f"{kind}.avsc").read_text("utf-8")
+
+
+def aliases_in(schema: str, kind: Kind) -> dict[str, set[str]]:
+    """The older names of a kind's fields that a schema tells of, by their names of today; of what is no
+    schema none."""
+    names = {field["name"] for field in json.loads(reader_text(kind))["fields"]}
+    try:
+        fields = _loads(schema).get("fields", ())
+    except SchemaMismatch:
+        return {}
+    told = {f["name"]: f["aliases"] for f in fields if isinstance(f, dict) and {"name", "aliases"} <= set(f)}
+    return {
+        name: {one for one in told[name] if isinstance(one, str) and one.isidentifier()} - names
+        for name in names
+        if isinstance(told.get(name), list)
+    }
+
+
+def with_aliases(kind: Kind, aliases: Mapping[str, Set[str]]) -> str:
+    """The bundled schema in which fields say how they were called before."""
+    node = json.loads(reader_text(kind))
+    fields = [
+        field | ({"aliases": sorted(aliases[field["name"]])} if aliases.get(field["name"]) else {})
+        for field in node["fields"]
+    ]
+    return json.dumps(node | {"fields": fields})
 
 
 @cache

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import fastavro
 import pyarrow as pa
@@ -25,6 +25,7 @@ from streams.registry import BlockingSchemas, Registry, RegistryUnreachable
 from tests.streams.codec_cases import NOW_MS, PARTITIONS, TOPIC, VERBS, activity, actor_in
 from tests.waiting import GUARD_S
 from topologies.registry_watch import RegistryWatch
+from wire.names import ACTIVITIES, ITEMS
 
 Schema = dict[str, Any]
 
@@ -81,6 +82,7 @@ class Answers(BaseHTTPRequestHandler):
     schemas: dict[int, Schema]
     broken = False
     refusal = 0
+    subjects: ClassVar[dict[str, list[int]]] = {}
     asked: list[str]
 
     def do_GET(self) -> None:
@@ -90,6 +92,10 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(503, {"message": "not now"})
         elif parts[:2] == ["schemas", "ids"] and int(parts[2]) in self.schemas:
             self.answer(200, {"schema": json.dumps(self.schemas[int(parts[2])])})
+        elif parts[0] == "subjects" and parts[1] in self.subjects:
+            numbers = self.subjects[parts[1]]
+            schema = {"schema": json.dumps(self.schemas[int(parts[3])])} if len(parts) == 4 else numbers
+            self.answer(200, schema)
         elif parts == ["subjects", "t-value", "versions"]:
             self.answer(200, sorted(self.schemas))
         elif parts[:3] == ["subjects", "t-value", "versions"]:
@@ -133,6 +139,31 @@ def served() -> Iterator[Served]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_a_field_that_was_renamed_is_read_by_the_alias_of_a_later_version(served: Served) -> None:
+    def renamed(*aliases: object, now: str = "actor") -> Schema:
+        other = {"name": now, "aliases": [*aliases]}
+        return BUNDLED | {"fields": [f | (other if f["name"] == "actor" else {}) for f in BUNDLED["fields"]]}
+
+    written = renamed(now="user")
+    document = activity(1, activity_id="a1")
+    old = write(written, 21, {"user": document.pop("actor"), **document})
+    served.handler.schemas[21] = written
+    registry = Registry(served.url, timeout_s=2.0)
+    registry.fetch_now([21])
+    assert [letter.reason for letter in decode(registry, [old])[1]] == ["wrong_schema"]
+
+    served.handler.subjects = {f"{ACTIVITIES}-value": [21, 22], f"{ITEMS}-value": []}
+    served.handler.schemas[22] = renamed("user", "verb", "5", 5)  # a field of today, and no names
+    registry.fetch_now([22])
+    columns, dead = decode(registry, [old, write(BUNDLED, 22, activity(1, activity_id="a2"))])
+    assert not dead
+    assert columns.activity_fp.tolist() == [fp64(b"a1"), fp64(b"a2")]
+    assert registry.check_subject(ACTIVITIES, "activity") == 2
+    asked = len(served.handler.asked)
+    registry.reader(ACTIVITIES, "activity")
+    assert served.handler.asked[asked:] == [f"/subjects/{ACTIVITIES}-value/versions"]
 
 
 def decode(registry: Any, values: list[bytes]) -> Any:
@@ -184,7 +215,8 @@ def test_an_unknown_id_waits_and_is_asked_for_once(served: Served) -> None:
     asyncio.run(served.registry.fetch(pending.value.schema_ids))
     assert len(decode(served.registry, VALUES)[0]) == 4
     assert len(decode(served.registry, VALUES)[0]) == 4
-    assert served.handler.asked == ["/schemas/ids/1", "/schemas/ids/2", "/schemas/ids/3"]
+    asked = [path for path in served.handler.asked if path.startswith("/schemas")]
+    assert asked == ["/schemas/ids/1", "/schemas/ids/2", "/schemas/ids/3"]
 
 
 def test_a_registry_that_fails_makes_no_dead_letters(served: Served) -> None:

@@ -65,13 +65,13 @@ def open_steps(directory: Path, settings: Settings) -> Steps:
         at_once = min(FETCH_RECORDS, settings.worker.replay_records_max)
         log = KeptItems(KafkaLog(settings.kafka, one.items_ends, at_once), spool)
     policy = parse_policy(one.policy, str(shadow.directory))
-    return Steps(shadow, one, settings, policy, log, registry_of(settings))
+    return Steps(shadow, one, settings, policy, log, registry_of(settings, one.source == "files"))
 
 
-def registry_of(settings: Settings) -> Registry | None:
-    """The schema registry, where one is set."""
+def registry_of(settings: Settings, files: bool = False) -> Registry | None:
+    """The schema registry, where one is set. `files`: records of these are written anew, without it."""
     url, auth = settings.kafka.schema_registry_url, settings.kafka.schema_registry_auth
-    return None if url is None else Registry(url, auth.get_secret_value() if auth else None)
+    return None if url is None else Registry(url, auth.get_secret_value() if auth else None, bundled=files)
 
 
 async def run_step(steps: Steps, phase: Phase, partition: int, as_of_ms: int, moved: Moved) -> bool:

@@ -1,9 +1,9 @@
 """Old records stay readable: three generations of the activity schema in one topic, and in files, replay.
 
-The reader of today is the bundled schema, in which `actor` says that it was once called `user`:
+The reader of today is the bundled schema, and the second generation says that `actor` was once called `user`:
 
     1  `user`, `platform`; no `position`, no `slate_id`
-    2  `actor` (renamed), `platform`; `position` (added with a default)
+    2  `actor` (renamed, with an alias), `platform`; `position` (added with a default)
     3  the bundled schema: `slate_id` (added with a default); `platform` is gone
 """
 
@@ -42,7 +42,7 @@ from topologies.replay.pool import KeptItems
 from topologies.replay.shadow import Definition, Shadow
 from topologies.replay.spool import Record, Spool
 from topologies.replay.steps import Steps
-from wire.names import ITEMS
+from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
 Schema = dict[str, Any]
@@ -55,6 +55,8 @@ def generation(number: int) -> Schema:
     fields = [dict(field) for field in TODAY["fields"] if field["name"] not in without]
     if number == 1:
         next(field for field in fields if field["name"] == "actor")["name"] = "user"
+    if number == 2:
+        next(field for field in fields if field["name"] == "actor")["aliases"] = ["user"]
     if number < 3:
         fields.insert(2, {"name": "platform", "type": "string"})
     return {**TODAY, "fields": fields}
@@ -68,23 +70,11 @@ def document(event: ActivityEvent, number: int) -> Schema:
 
 
 @pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Today's reader knows the old name."""
-    fields = [
-        field | ({"aliases": ["user"]} if field["name"] == "actor" else {}) for field in TODAY["fields"]
-    ]
-    text = json.dumps({**TODAY, "fields": fields})
-    for module in ("streams.registry", "feedrank.replaying.read"):
-        monkeypatch.setattr(
-            f"{module}.reader_text", lambda kind: text if kind == "activity" else reader_text(kind)
-        )
-
-
-@pytest.fixture
 def registry() -> Iterator[str]:
-    """A registry that knows items as schema 0 and the three generations."""
+    """A registry that knows items as schema 0 and the three generations; all were registered in turn."""
     schemas = {0: json.loads(reader_text("item"))} | {n: generation(n) for n in (1, 2, 3)}
-    handler = type("Handler", (Answers,), {"schemas": schemas, "asked": []})
+    subjects = {f"{ACTIVITIES}-value": [1, 2, 3], f"{ITEMS}-value": []}
+    handler = type("Handler", (Answers,), {"schemas": schemas, "subjects": subjects, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
@@ -130,7 +120,6 @@ def test_a_topic_of_three_generations_has_the_digest_of_the_oracle(
     make_topic: MakeTopic,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    reader: None,
     registry: str,
     stream: Stream,
     events: list[tuple[Event, int]],
@@ -183,12 +172,13 @@ def test_avro_containers_of_three_generations_have_it_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    reader: None,
+    registry: str,
     stream: Stream,
     events: list[tuple[Event, int]],
     expected: str,
 ) -> None:
     monkeypatch.setenv("FEEDRANK_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", registry)
     items = [event.record() for event, _ in events if isinstance(event, ItemEvent)]
     paths = [written(tmp_path / "items.avro", json.loads(reader_text("item")), items)]
     for n in (1, 2, 3):
