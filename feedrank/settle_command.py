@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
+from streams.topics_admin import TopicsAdmin
 from streams.watermarks import watermarks
 from topologies.settlement import SettleBoard, SettleRefused, SettleRequest
 from topologies.ticks import tick_of
@@ -72,6 +73,23 @@ async def _settle(settings: Settings, as_of_ms: int, timeout_s: float) -> dict[i
         await redis.aclose()
 
 
+def _demand_namespace(settings: Settings) -> None:
+    """Raises OperatorError where nobody could answer: the embedded broker makes topics when they are used."""
+    names = settings.names
+    if settings.kafka.embedded:
+        return
+    try:
+        TopicsAdmin(settings.kafka, names).partitions(names.served)
+    except OperatorError as error:
+        if error.exit_code is not ExitCode.TOPICS_WRONG:
+            raise
+        raise OperatorError(
+            f"there is no namespace {names.name}: {names.served} is missing; correct FEEDRANK_NAMESPACE, or "
+            "make its topics with `feedrank topics create` and start workers",
+            ExitCode.TOPICS_WRONG,
+        ) from error
+
+
 def settle(
     as_of_ms: Annotated[
         int | None, typer.Option(help="Time to rank at, ms since 1970; default: now. Rounded up to a tick.")
@@ -80,6 +98,7 @@ def settle(
 ) -> None:
     """Rank every active user at one stated tick and time, and wait until their feeds are in Redis."""
     settings = Settings.load()
+    _demand_namespace(settings)
     feeds = asyncio.run(_settle(settings, as_of_ms or time.time_ns() // 1_000_000, timeout_s))
     for partition, count in sorted(feeds.items()):
         print(f"partition {partition}: {count} feeds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from streams.settings import Settings
 from streams.topics import PARTITIONS_DEFAULT
 from streams.topics_admin import TopicsAdmin
 from topologies.replay.feeds import chooser
-from topologies.replay.kafka_log import find_range
+from topologies.replay.kafka_log import Range, find_range
 from topologies.replay.shadow import END_OF_DATA, Definition, Sink
 from topologies.ticks import tick_of
 from wire.names import ACTIVITIES
@@ -132,10 +133,18 @@ def _of_topics(wish: Wish, settings: Settings, one: Definition) -> Plan:
     made = replace(made, items_ends=found.items_ends)
     if not records:
         raise OperatorError(f"{ACTIVITIES} holds nothing in that range; widen --from and --to")
-    warnings: tuple[str, ...] = ()
+    return Plan(made, records, wish.jobs, tuple(_doubts(found)))
+
+
+def _doubts(found: Range) -> Iterator[str]:
     if found.lost:
-        warnings = (f"{found.lost:,} older records were deleted: state begins with what Kafka still keeps",)
-    return Plan(made, records, wish.jobs, warnings)
+        yield f"{found.lost:,} older records were deleted: state begins with what Kafka still keeps"
+    for partition in found.older_behind:
+        yield (
+            f"partition {partition} ends at offset {found.ends[partition]:,}, the first record that is not "
+            "before --to, but records behind it are: clocks disagree. They are left out; without --to all are "
+            "in it"
+        )
 
 
 def time_ms(text: str, option: str) -> int:

@@ -32,6 +32,7 @@ POLL_S = 0.2
 STALL_S = 60.0
 FETCH_BYTES = 8 << 20
 CORRUPT_MAX = 5
+LAST_RECORDS = 100
 _MAGIC_AT, _MAGIC = 16, 2
 _HEAD = struct.Struct(">q15xi30xi")
 """Of a record batch: base offset, the last record's offset from there, number of records."""
@@ -40,12 +41,14 @@ _HEAD = struct.Struct(">q15xi30xi")
 @dataclass(frozen=True, slots=True)
 class Range:
     """Of activities, by partition: first offset, and the one after the last; `lost`: records before the range
-    asked for nothing of, that Kafka has deleted. `items_ends`: of items, by partition."""
+    asked for nothing of, that Kafka has deleted. `items_ends`: of items, by partition. `older_behind`:
+    partitions in which some of the last records are older than the range's end and yet behind it."""
 
     starts: dict[int, int]
     ends: dict[int, int]
     items_ends: dict[int, int]
     lost: int = 0
+    older_behind: tuple[int, ...] = ()
 
 
 def find_range(kafka: KafkaSettings, from_ms: int | None, to_ms: int | None) -> Range:
@@ -55,7 +58,7 @@ def find_range(kafka: KafkaSettings, from_ms: int | None, to_ms: int | None) -> 
     """
     with _consumer(kafka) as consumer:
         bounds = _bounds(consumer, ACTIVITIES)
-        starts = {p: low for p, (low, _) in bounds.items()}
+        starts, older = {p: low for p, (low, _) in bounds.items()}, list[int]()
         ends = {p: high for p, (_, high) in bounds.items()}
         if from_ms is not None:
             for partition, (low, high) in bounds.items():
@@ -63,9 +66,10 @@ def find_range(kafka: KafkaSettings, from_ms: int | None, to_ms: int | None) -> 
             starts = _at(consumer, from_ms, ends)
         if to_ms is not None:
             ends = {p: max(end, starts[p]) for p, end in _at(consumer, to_ms, ends).items()}
+            older = [p for p, end in ends.items() if _older_behind(consumer, p, end, bounds[p][1], to_ms)]
         items = {p: high for p, (_, high) in _bounds(consumer, ITEMS).items()}
     lost = sum(low for low, _ in bounds.values()) if from_ms is None else 0
-    return Range(starts, ends, items, lost)
+    return Range(starts, ends, items, lost, tuple(older))
 
 
 @contextmanager
@@ -108,6 +112,20 @@ def _at(consumer: Consumer, at_ms: int, ends: dict[int, int]) -> dict[int, int]:
     asked = [At(ACTIVITIES, partition, at_ms) for partition in ends]
     found = consumer.offsets_for_times(asked, timeout=ANSWER_S)
     return {one.partition: one.offset if one.offset >= 0 else ends[one.partition] for one in found}
+
+
+def _older_behind(consumer: Consumer, partition: int, end: int, high: int, to_ms: int) -> bool:
+    """Whether a clock was ahead where the range ends: of the log's last records one is older than `to_ms`."""
+    if end >= high:
+        return False
+    consumer.assign([At(ACTIVITIES, partition, max(end, high - LAST_RECORDS))])
+    for _ in range(LAST_RECORDS):
+        message = consumer.poll(ANSWER_S)
+        if message is None or message.error() is not None:
+            return False
+        if message.timestamp()[1] < to_ms:
+            return True
+    return False
 
 
 def _demand_kept(consumer: Consumer, partition: int, low: int, high: int, from_ms: int) -> None:

@@ -47,6 +47,8 @@ def test_a_time_is_the_first_record_that_is_not_before_it(kafka: str, topic: str
     found = find_range(settings(kafka), 2_000, 5_500)
     assert found.starts == {0: 1, 1: 0}
     assert found.ends == {0: 4, 1: 1}
+    assert found.older_behind == ()
+    assert find_range(settings(kafka), None, 4_500).older_behind == (0,)  # 3,000 stands behind 5,000
     whole = find_range(settings(kafka), None, None)
     assert (whole.starts, whole.ends, whole.lost) == ({0: 0, 1: 0}, {0: 5, 1: 1}, 0)
     nothing = find_range(settings(kafka), 7_000, 9_000)
