@@ -59,11 +59,16 @@ class _Items:
         self._known_ms = [*accumulate((change.time_ms for change in self._changes), max)]
         self._taken = 0
 
-    def until(self, time_ms: int) -> list[ItemChange]:
-        return self._take(bisect_right(self._known_ms, time_ms))
+    def until(self, time_ms: int, offset: int | None) -> list[ItemChange]:
+        """Known at a time, and before this offset."""
+        end = bisect_right(self._known_ms, time_ms)
+        return self._take(end if offset is None else min(end, self._place(offset)))
 
     def before(self, offset: int) -> list[ItemChange]:
-        return self._take(bisect_left(self._changes, offset, key=lambda change: change.offset))
+        return self._take(self._place(offset))
+
+    def _place(self, offset: int) -> int:
+        return bisect_left(self._changes, offset, key=lambda change: change.offset)
 
     def _take(self, end: int) -> list[ItemChange]:
         start, self._taken = self._taken, max(self._taken, end)
@@ -77,6 +82,8 @@ class _Cursor:
     past: Past
     history: History
     applied: list[int] = field(default_factory=list)
+    held: Sequence[int] = ()
+    """By partition of items, up to where the index held them (empty: unknown)."""
     _items: list[_Items] = field(default_factory=list)
     """By partition of items."""
     _record_ms: list[I64] = field(default_factory=list)
@@ -103,8 +110,10 @@ class _Cursor:
         return int(np.searchsorted(self.past.partitions[partition].offset, position, "left"))
 
     def put_until(self, time_ms: int) -> None:
-        """Items that were known at a time."""
-        self._put(change for part in self._items for change in part.until(time_ms))
+        """Items that were known at a time, but for those that had not been read yet (`held`)."""
+        ends = [*self.held, *[0] * len(self._items)] if self.held else [None] * len(self._items)
+        parts = zip(self._items, ends, strict=False)
+        self._put(change for part, end in parts for change in part.until(time_ms, end))
 
     def put_before(self, offsets: Sequence[int]) -> None:
         """Items before these places, by partition."""
@@ -190,11 +199,13 @@ def _group(cursor: _Cursor, policy: Policy, group: list[Slate], counts: Counter[
     if cursor.has_marks and cursor.marked(first.tick) is None:
         counts["slates of a tick before the log's first"] += len(group)
         return
+    cursor.held = first.listed
     if first.listed:
         cursor.put_before(first.listed)
     elif first.fps is None:
         cursor.put_until(first.as_of_ms)
     cursor.tick_to(first.tick, first.as_of_ms + (first.fps is None))
+    cursor.held = first.known
     good = []
     for slate in group:
         end = cursor.index_of(slate.partition, slate.position)

@@ -53,26 +53,32 @@ def produced(stream: Stream) -> list[tuple[int, Item | Activity]]:
     return found
 
 
-def run(seed: int = 3, behind: bool = False) -> Run:
-    """`behind`: item statistics lack what each owner has not heard of, users' rows do not."""
+def run(seed: int = 3, behind: bool = False, unread: int = 0) -> Run:
+    """`behind`: item statistics lack what each owner has not heard of, users' rows do not. `unread`: so many
+    items that are there when a round ends are only read in the next one."""
     stream = Stream(seed, Size(activities=2_500, items=300, users=40, changing=False))
     events, fast, served = produced(stream), FastPath(policy(), PARTITIONS, random.Random(1)), list[Served]()
     cuts = [len(events) * part // ROUNDS for part in range(1, ROUNDS)] + [len(events)]
     cuts = cuts if behind else [_beyond_a_tick(events, cut) for cut in cuts]
-    begin = 0
+    begin = read = 0
+    all_items = [event for _, event in events if isinstance(event, Item)]
     for cut in cuts:
-        fast.put([event for _, event in events[begin:cut] if isinstance(event, Item)])
+        there = sum(isinstance(event, Item) for _, event in events[:cut]) - unread
+        fast.put(all_items[read:there])
+        read = there
         fast.act([event for _, event in events[begin:cut] if isinstance(event, Activity)])
         as_of_ms = (fast.tick_behind if behind else fast.settle)(events[cut - 1][0])
         users = sorted({e.actor for _, e in events[:cut] if isinstance(e, Activity)})
         made = fast.feeds(users, as_of_ms)
-        served += [Served.parse(one.record(), partition_of(u.encode(), 4)) for (u, _), one in made.items()]
+        some = [Served.parse(one.record(), partition_of(u.encode(), 4)) for (u, _), one in made.items()]
+        served += [replace(one, listed=(read,), known=(read,)) for one in some] if unread else some
         begin = cut
     parts: list[list[tuple[int, Activity]]] = [[] for _ in range(PARTITIONS)]
     for now_ms, event in events:
         if isinstance(event, Activity):
             parts[partition_of(event.actor.encode(), PARTITIONS)].append((now_ms, event))
-    items = [ItemChange(at, e.fp, record(e)) for at, e in events if isinstance(e, Item)]
+    known = [(at, e) for at, e in events if isinstance(e, Item)]
+    items = [ItemChange(at, e.fp, record(e), 0, place) for place, (at, e) in enumerate(known)]
     return Run(Past([_columns(part) for part in parts], items, served, marks=fast.marks), fast)
 
 
@@ -124,6 +130,21 @@ def test_marks_say_what_the_statistics_of_a_job_that_lags_contained() -> None:
     assert counts["logged values that differ"] == 0
     guessed = replace(job.past, marks=[])
     for one in rebuilt_of(guessed, wanted, counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+    assert counts["logged values that differ"] > 100
+
+
+def test_items_that_were_there_and_not_read_yet_are_no_candidates() -> None:
+    job, counts = run(unread=20), Counter[str]()
+    wanted = [of_served(one) for one in job.past.served if one.surface == "for_you"]
+    for one in rebuilt_of(job.past, wanted, counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+    assert counts["logged entries compared"] > 2_000
+    assert counts["logged values that differ"] == 0
+    told = [replace(one, listed=(), known=()) for one in job.past.served if one.surface == "for_you"]
+    for one in rebuilt_of(job.past, [of_served(one) for one in told], counts):
         assert one.slate.served is not None
         compared(one, one.slate.served, counts)
     assert counts["logged values that differ"] > 100
