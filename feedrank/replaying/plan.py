@@ -142,8 +142,8 @@ def _doubts(found: Range) -> Iterator[str]:
     for partition in found.older_behind:
         yield (
             f"partition {partition} ends at offset {found.ends[partition]:,}, the first record that is not "
-            "before --to, but records behind it are: clocks disagree. They are left out; without --to all are "
-            "in it"
+            "before --to, but records behind it are: clocks disagree. They are left out; without --to all "
+            "are in it"
         )
 
 
