@@ -104,8 +104,8 @@ class Catalogue:
     async def features_came(self, batch: RecordBatch) -> None:
         """One fetch of item-features: derived records, tombstones and markers of ticks.
 
-        They wait for their tick; before the first one, when nothing is known yet, they enter the index at
-        once.
+        They wait for their tick; those before the first marker that a partition still has are older than any
+        tick that is ranked at, and enter the index at once.
         """
         await self.turns.take(TURN)
         records: Records = {}
@@ -121,7 +121,7 @@ class Catalogue:
     def _came(self, batch: RecordBatch, records: Records) -> None:
         records = records_of_today(records)
         self._check(batch, records)
-        if self.tick == NEVER:
+        if self._markers[batch.partition] == NEVER:
             self._enter(records)
         else:
             self._staged[batch.partition].came(records)
@@ -150,7 +150,14 @@ class Catalogue:
         record = orjson.loads(marker)
         self._markers[partition] = max(self._markers[partition], record["tick"])
         self._as_of_ms[record["tick"]] = record["as_of_ms"]
-        self._staged[partition].marked(record["tick"], record.get("positions", ()))
+        staged = self._staged[partition]
+        staged.marked(record["tick"], record.get("positions", ()))
+        oldest = staged.crowded()
+        if oldest is not None and self.tick == NEVER:  # at a start: the log has thousands of them
+            self._contained[partition] = oldest.positions
+            self._enter(oldest.records)
+        elif oldest is not None:
+            staged.join(oldest.records)
         if min(self._markers) > self.tick:
             self._marked.set()
 

@@ -47,9 +47,14 @@ class Staged:
         """The tick is whole."""
         self._ticks.append(StagedTick(tick, positions, self._open))
         self._open = {}
-        if len(self._ticks) > TICKS_MAX:
-            oldest = self._ticks.popleft()
-            self._ticks[0].records = oldest.records | self._ticks[0].records
+
+    def crowded(self) -> StagedTick | None:
+        """The oldest tick, taken out, where more than TICKS_MAX wait."""
+        return self._ticks.popleft() if len(self._ticks) > TICKS_MAX else None
+
+    def join(self, older: Records) -> None:
+        """These become part of the oldest tick that waits."""
+        self._ticks[0].records = older | self._ticks[0].records
 
     def until(self, tick: int) -> list[StagedTick]:
         """Takes the ticks up to this one out, in order."""

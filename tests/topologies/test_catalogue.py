@@ -143,11 +143,25 @@ def test_statistics_of_a_tick_enter_the_index_together_and_none_of_a_later_one()
     assert (impressions(one, "a0"), one.positions) == (9, [4])
 
 
-def test_before_the_first_tick_what_comes_is_there_at_once() -> None:
+def test_what_is_older_than_the_first_marker_is_there_at_once() -> None:
     one, _ = made(partitions=1)
     run(one.items_came(batch([item("i")])))
-    run(one.features_came(batch([record("i", 3, 7), marker(3), record("i", 4, 8)])))
+    run(one.features_came(batch([record("i", 3, 7)])))
+    run(one.features_came(batch([record("i", 4, 8), marker(4), record("i", 5, 9)])))
     assert impressions(one, "i") == 8
+
+
+def test_a_worker_that_starts_ranks_at_a_tick_without_later_statistics() -> None:
+    """One partition is read before the other, and is further; only the end of long logs is kept apart."""
+    one, _ = made()
+    run(one.items_came(batch([item("a0"), item("b0")])))
+    last = 3 * TICKS_MAX
+    ahead = [part for tick in range(1, last) for part in (record("a0", tick, tick), marker(tick))]
+    run(one.features_came(batch([*ahead, record("a0", last, 999)], 0)))
+    assert impressions(one, "a0") == last - 1 - TICKS_MAX
+    run(one.features_came(batch([record("b0", last - 2, 5), marker(last - 2)], 1)))
+    run(one.refresh(last - 2, 10 * (last - 2)))
+    assert (impressions(one, "a0"), impressions(one, "b0"), one.positions) == (last - 2, 5, [last - 2])
 
 
 def test_ticks_that_wait_for_a_partition_without_owner_become_one() -> None:
@@ -155,6 +169,8 @@ def test_ticks_that_wait_for_a_partition_without_owner_become_one() -> None:
     for tick in range(1, 100):
         part.came({b"k%d" % (tick % 3): b"%d" % tick} | ({b"old": b"1"} if tick == 1 else {}))
         part.marked(tick, [tick])
+        if (oldest := part.crowded()) is not None:
+            part.join(oldest.records)
     ticks = part.until(99)
     assert len(ticks) == TICKS_MAX
     assert (ticks[0].tick, ticks[0].records[b"old"], ticks[0].positions) == (99 - TICKS_MAX + 1, b"1", [84])
