@@ -12,7 +12,7 @@ import pytest
 from tests.services import ROOT
 from tests.simulation.teeth import TEETH
 
-SEEDS = 100
+SEEDS = 40
 """With pytest alone; `make test` plays 2,000 others before, with the cores for itself."""
 FIRST = 2_000
 SEEDS_FULL = 20_000
