@@ -119,13 +119,17 @@ def _haunt(world: World, frozen_s: float, report: Report, within: bool) -> None:
     world.supervise(max(0.0, frozen + frozen_s - time.monotonic()))
     what = "with an open transaction" if within else "with changes that are not committed"
     print(f"frozen for {time.monotonic() - frozen:.0f} s, partitions {what}: {partitions}")
+    log, seen = zombie.worker.log, len(zombie.worker.log.read_text())
     os.kill(zombie.worker.process.pid, signal.SIGCONT)
     report.faults["frozen within a checkpoint" if within else "frozen between two checkpoints"] += 1
-    log, seen = zombie.worker.log, len(zombie.worker.log.read_text())
+    until(lambda: bool(_of_shards(log, seen)), "the zombie notices that its shards are gone")
     until(lambda: _at_work(world), "both are at work again")
     until(lambda: all(map(owned, world.slots)), "both own partitions again")
-    said = [line for line in log.read_text()[seen:].splitlines() if "shard" in line]
-    print("\n".join(["what the zombie said when it woke up:", *said]))
+    print("\n".join(["what the zombie said when it woke up:", *_of_shards(log, seen)]))
+
+
+def _of_shards(log: Path, after: int) -> list[str]:
+    return [line for line in log.read_text()[after:].splitlines() if "shard" in line]
 
 
 def _at_work(world: World) -> bool:
