@@ -149,6 +149,7 @@ class Emission:
 
     def _marked(self, reason: Reason, users: int) -> None:
         self.metrics.add(self.metrics.due, users, str(reason.name).lower())
+        self.metrics.due_users.set(len(self.due))  # also while nobody is ranked, as Redis is away
 
     # -- the loop -------------------------------------------------------------------------------------
 

@@ -198,7 +198,8 @@ def _idle(scene: Scene) -> None:
         before = scene.scrape()
         time.sleep(IDLE_S)
         after = scene.scrape()
-        return after.total("due_users") == 0 and after.total("feeds_total") == before.total("feeds_total")
+        written = after.total("feeds_total") - before.total("feeds_total")
+        return after.total("due_users") == 0 and after.total("redis_up") == 1 and not written
 
     until(nothing_moves, "nobody is due any more", lambda: scene.scrape().total("feeds_total"))
 

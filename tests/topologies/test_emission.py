@@ -468,6 +468,7 @@ def test_who_was_made_due_is_counted_by_reason() -> None:
     one.emission.mark(0, users[:2], Reason.STALE, [0, 0])
     for reason, more in REASONS.items():
         assert one.emission.metrics.value("feedrank_due_total", reason=reason) == counted[reason] + more
+    assert one.emission.metrics.value("feedrank_due_users") == 3, "nobody is ranked while Redis is away"
 
 
 REASONS = {"explicit": 3, "visit": 1, "stale": 2, "negative": 0}
