@@ -25,6 +25,7 @@ from aiokafka.errors import (
 )
 
 from streams.concerns import CheckpointSettings, KafkaSettings
+from streams.connect import connect_patiently
 from streams.durable import Cut, ShardState
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.producer import WholeBatch, forget_errors
@@ -137,8 +138,7 @@ class Checkpointer:
         )
         self._producer = producer
         try:
-            async with asyncio.timeout(deadline_s):
-                await producer.start()
+            await connect_patiently(producer, deadline_s)
         except (KafkaError, TimeoutError) as error:
             await self._stop_producer()
             raise OperatorError(

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CorruptRecordException, KafkaError
 
 from streams.concerns import KafkaSettings
+from streams.connect import connect
 from streams.durable import Row
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.raw import RawFetch, answered_at, partitions_of, position_of, take
@@ -117,7 +118,7 @@ class ChangelogReader:
 
     async def __aenter__(self) -> ChangelogReader:
         try:
-            await self._answer(self._consumer.start(), "connect")
+            await self._answer(connect(self._consumer), "connect")
         except BaseException:
             await self._consumer.stop()
             raise

@@ -227,7 +227,7 @@ class Shards(Generic[S]):
         """Commit, flush and close everything within the time to stop."""
         deadline_s = self.site.stop_s * SETTLE_SHARE
         if self._standby is not None:
-            await self._standby.close()
+            await self._standby.stop()
         try:
             async with asyncio.timeout(self.site.stop_s):
                 await self.revoke([*self.open, *self._reopening], deadline_s)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiokafka.errors import KafkaError
@@ -27,7 +26,6 @@ from streams.turns import UPKEEP, Turns
 POLL_S = 1.0
 """Between two looks at the changelogs: about how old a copy is."""
 RETRY_S = 5.0
-LEAVE_S = 2.0
 SEAL_MS = 600_000
 """A copy to which nothing comes says so often: it has not missed the tombstones that it did not need."""
 
@@ -48,7 +46,6 @@ class Standby:
         self._own: set[int] = set()
         self._copies: dict[int, Copy] = {}
         self._task: asyncio.Task[None] | None = None
-        self._leaving = set[asyncio.Task[None]]()
         self._told = False
 
     async def follow_all_but(self, own: Iterable[int]) -> None:
@@ -56,12 +53,6 @@ class Standby:
         await self.stop()
         self._own = set(own)
         self._task = asyncio.create_task(self._run(), name=f"standby {self._name}")
-
-    async def close(self) -> None:
-        """For good: no connection is left behind either."""
-        await self.stop()
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=LEAVE_S)
 
     async def stop(self) -> None:
         """Let go of all directories."""
@@ -89,22 +80,8 @@ class Standby:
             self._close()  # one that has failed once is of no more use
             await asyncio.sleep(RETRY_S)
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[ChangelogReader]:
-        """aiokafka leaves a socket open when connecting is cancelled: that goes on, beside whoever waits, and
-        then ends."""
-        reader = ChangelogReader(self._kafka)
-        connecting = asyncio.create_task(reader.__aenter__())
-        try:
-            await asyncio.shield(connecting)
-            yield reader
-        finally:
-            leaving = asyncio.create_task(_left(reader, connecting))
-            self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
-
     async def _keep_up(self) -> None:
-        async with self._reading() as reader:
+        async with ChangelogReader(self._kafka) as reader:
             for partition in await reader.partitions(self._changelog):
                 if partition not in self._own:
                     store = opened(self._folder / f"{self._name}-{partition}")
@@ -120,12 +97,6 @@ class Standby:
                     log.info("copies of other shards are kept up again", job=self._name)
                 self._told = False
                 await asyncio.sleep(POLL_S)
-
-
-async def _left(reader: ChangelogReader, connecting: asyncio.Task[ChangelogReader]) -> None:
-    await asyncio.wait([connecting])
-    if not connecting.cancelled() and connecting.exception() is None:
-        await reader.__aexit__(None, None, None)
 
 
 class Copy:

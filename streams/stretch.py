@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
+from streams.connect import connect
 from streams.faust_private.raw import take
 from streams.fetch import Unpacker
 from streams.recovery import Arrival
@@ -45,7 +46,7 @@ async def read_stretch(
     )
     try:
         async with asyncio.timeout(kafka.request_timeout_ms / 1_000):
-            await consumer.start()
+            await connect(consumer)
         consumer.assign([place])  # no await before the seek: the fetcher would ask for offsets
         consumer.seek(place, start)
         arrival, position = Arrival(consumer), start

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
+from streams.connect import connect
 from streams.faust_private.raw import RawFetch, answered_at, partitions_of, position_of, take
 from streams.fetch import Unpacker
 from streams.log import logger
@@ -165,7 +166,7 @@ class TailReader:
         )
         try:
             async with asyncio.timeout(self._kafka.request_timeout_ms / 1_000):
-                await consumer.start()
+                await connect(consumer)
                 await self._assign(consumer)
             self._consumer, self._arrival, self.connected = consumer, Arrival(consumer), True
             while True:

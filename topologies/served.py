@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from streams.concerns import KafkaSettings
+from streams.connect import connect
 from streams.feeds import Outcome
 from streams.log import logger
 from streams.metrics import Metrics
@@ -47,7 +48,7 @@ class ServedLog:
         self._producer = AIOKafkaProducer(
             **self.kafka.aiokafka(), linger_ms=LINGER_MS, max_batch_size=BATCH_BYTES, compression_type="lz4"
         )
-        await self._producer.start()
+        await connect(self._producer)
 
     async def stop(self) -> None:
         """Send what is left."""

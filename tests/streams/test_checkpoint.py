@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaTimeoutError
 
 from streams.batch import RecordBatch
 from streams.checkpoint import BEHIND_S, Checkpointer, ShardLost, ShardNames, next_due
+from streams.concerns import KafkaSettings
 from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.shard import Shard
@@ -22,7 +23,6 @@ from tests.streams.fakes import (
     checkpoints,
     committed,
     expected,
-    kafka_at,
     numbers,
     produce,
     read_all,
@@ -271,7 +271,9 @@ def test_a_message_that_no_broker_takes_ends_the_worker_with_advice(
 
 def test_a_broker_that_does_not_answer_the_fence_is_named(tmp_path: Path) -> None:
     async def story() -> None:
-        kafka = kafka_at("127.0.0.1:1")
+        kafka = KafkaSettings(
+            KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1", REQUEST_TIMEOUT_MS=1_000, SESSION_TIMEOUT_MS=1_000
+        )
         store = ShardStore(tmp_path / "s")
         checkpointer = Checkpointer(
             ShardNames("in", "in-changelog", 0, "test.in.0"), Counters(0), store, kafka, checkpoints()

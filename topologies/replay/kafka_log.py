@@ -20,6 +20,7 @@ from confluent_kafka import TopicPartition as At
 
 from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
+from streams.connect import connect
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.raw import RawFetch, take
 from streams.fetch import Unpacker
@@ -188,7 +189,7 @@ class KafkaLog:
         )
         try:
             async with asyncio.timeout(self.kafka.request_timeout_ms / 1_000):
-                await consumer.start()
+                await connect(consumer)
                 first = (await consumer.beginning_offsets([tp]))[tp]
             if start is not None and start < first:
                 raise _deleted(tp, first - start)
