@@ -98,6 +98,13 @@ def rebuilt_of(past: Past, slates: list[Slate], counts: Counter[str]) -> list[Re
     return list(rebuild(past, History(policy().verbs, TICK_MS, 10_000), policy(), slates, counts))
 
 
+def tell(past: Past, slates: list[Slate], counts: Counter[str]) -> None:
+    """Rebuild them, and count what differs from the log."""
+    for one in rebuilt_of(past, slates, counts):
+        assert one.slate.served is not None
+        compared(one, one.slate.served, counts)
+
+
 def test_rebuilt_features_equal_the_logged_ones() -> None:
     job, counts = run(), Counter[str]()
     wanted = [one for one in job.past.served if one.surface == "for_you"]
@@ -123,30 +130,22 @@ def test_marks_say_what_the_statistics_of_a_job_that_lags_contained() -> None:
     ends = {mark.positions for mark in job.past.marks}
     assert len(ends) > ROUNDS, "owners heard of different activities"
     wanted = [of_served(one) for one in job.past.served if one.surface == "for_you"]
-    for one in rebuilt_of(job.past, wanted, counts):
-        assert one.slate.served is not None
-        compared(one, one.slate.served, counts)
+    tell(job.past, wanted, counts)
     assert counts["logged entries compared"] > 2_000
     assert counts["logged values that differ"] == 0
     guessed = replace(job.past, marks=[])
-    for one in rebuilt_of(guessed, wanted, counts):
-        assert one.slate.served is not None
-        compared(one, one.slate.served, counts)
+    tell(guessed, wanted, counts)
     assert counts["logged values that differ"] > 100
 
 
 def test_items_that_were_there_and_not_read_yet_are_no_candidates() -> None:
     job, counts = run(unread=20), Counter[str]()
     wanted = [of_served(one) for one in job.past.served if one.surface == "for_you"]
-    for one in rebuilt_of(job.past, wanted, counts):
-        assert one.slate.served is not None
-        compared(one, one.slate.served, counts)
+    tell(job.past, wanted, counts)
     assert counts["logged entries compared"] > 2_000
     assert counts["logged values that differ"] == 0
     told = [replace(one, listed=(), known=()) for one in job.past.served if one.surface == "for_you"]
-    for one in rebuilt_of(job.past, [of_served(one) for one in told], counts):
-        assert one.slate.served is not None
-        compared(one, one.slate.served, counts)
+    tell(job.past, [of_served(one) for one in told], counts)
     assert counts["logged values that differ"] > 100
 
 
