@@ -111,9 +111,8 @@ class Checkpointer:
         self._soon = asyncio.Event()
         self._lost: ShardLost | None = None
         self.behind: Callable[[], bool] = lambda: False
-        self.epoch = 0
         self.position: int | None = None
-        self.begun = False
+        self.epoch, self.begun = 0, False
         self.changelog_next = store.meta.changelog_next
         name = (names.source, names.partition)
         self._flusher = Flusher(name, state, store, lambda: self.changelog_next, self._observer)

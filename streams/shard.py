@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
@@ -72,6 +73,7 @@ class Shard(Generic[S]):
     ) -> None:
         self.names, self.state, self.store, self.checkpoints = names, state, store, checkpoints
         self.next_offset = self.highwater = 0
+        self.heard_s = float("-inf")
         self._reader, self._apply, self._records_max, self._observer = reader, apply, records_max, observer
         place = (names.source, names.partition)
         self._inbox = Inbox(lambda: reader.pause(*place), lambda: reader.resume(*place))
@@ -103,6 +105,10 @@ class Shard(Generic[S]):
         """Records between what is applied and the end of the log, as last heard."""
         return max(self.highwater - self.next_offset, 0)
 
+    def hear(self, highwater: int) -> None:
+        """A broker said where the log ends."""
+        self.highwater, self.heard_s = max(self.highwater, highwater), time.monotonic()
+
     # -- what topologies call ------------------------------------------------------------------------
 
     async def cut_now(self) -> None:
@@ -133,7 +139,7 @@ class Shard(Generic[S]):
 
     def deliver(self, fetch: RawFetch) -> None:
         """Queue a fetch; never blocks."""
-        self.highwater = max(self.highwater, fetch.highwater)
+        self.hear(fetch.highwater)
         self._observer.fetched(self.topic, self.partition, self.next_offset, self.highwater)
         if self.closed:
             return

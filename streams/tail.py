@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
@@ -115,6 +115,14 @@ class TailReader:
             self._positions[tp] >= end or (position_of(consumer, tp) < end and arrival.reached(tp, end))
             for tp, end in ends.items()
         )
+
+    async def ends_of(self, tps: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Where these partitions, of any topics, end; nothing while no broker is there.
+
+        Raises KafkaError.
+        """
+        consumer = self._consumer
+        return {} if consumer is None else await consumer.end_offsets(list(tps))
 
     async def _ask_ends(self) -> dict[TopicPartition, int]:
         while True:

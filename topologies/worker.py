@@ -45,6 +45,7 @@ from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
 from topologies.ingest import RECORDS_MIN, ItemIngest, UserIngest
 from topologies.item_shard import ItemShard
+from topologies.lag_watch import LagWatch
 from topologies.model_watch import ModelWatch
 from topologies.observing import WorkerObserver
 from topologies.served import ServedLog
@@ -139,6 +140,7 @@ class Worker(Service):  # type: ignore[misc]
         self.server = HealthServer(told.health, metrics, settings.worker.host, settings.worker.port)
         servers = settings.kafka.bootstrap_servers
         self.broker_watch = BrokerWatch(servers, self.items_tail.answered_ms, told.health)
+        self.lag_watch = LagWatch((self.users, self.items), self.items_tail.ends_of)
         self.loop_watch = LoopWatch(metrics, settings.worker.loop_hold_ms_max)
         self.watchdog = Watchdog(told.progress, settings.worker.stall_s)
 
@@ -151,8 +153,7 @@ class Worker(Service):  # type: ignore[misc]
         def open_state(partition: int, store: ShardStore) -> UserShard:
             followers = Followers(self.policy.budgets.fanout_followers_max)
             rows = UserRows(worker.arena_rows_max, resident=True, followers=followers)
-            index = self.catalogue.index
-            return UserShard(names, partition, self.partitions, verbs, index, tick_ms, rows)
+            return UserShard(names, partition, self.partitions, verbs, self.catalogue.index, tick_ms, rows)
 
         self.ingest = UserIngest(
             Decoder(worker.format, verbs, self.partitions, registry),
@@ -249,6 +250,7 @@ class Worker(Service):  # type: ignore[misc]
             self.told.progress.beat(),
             self.heartbeat.run(),
             self.broker_watch.run(),
+            self.lag_watch.run(),
             self.catalogue.keep_fresh(),
             self.models.run(),
             self._emit(),
