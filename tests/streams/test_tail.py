@@ -59,6 +59,20 @@ def test_all_partitions_of_all_topics_from_the_start(kafka: str, make_topic: Mak
     asyncio.run(story())
 
 
+def test_ends_of_topics_that_it_does_not_read(kafka: str, make_topic: MakeTopic) -> None:
+    items, other = make_topic("items"), make_topic("other", partitions=2)
+    ends = {TopicPartition(other, 0): 7, TopicPartition(other, 1): 0}
+
+    async def story() -> None:
+        await produce(kafka, other, numbers(7), 0)
+        async with tailing(kafka, items) as (reader, _):
+            assert await reader.ends_of(ends) == {}
+            await reader.caught_up(GUARD_S)
+            assert await reader.ends_of(ends) == ends
+
+    asyncio.run(story())
+
+
 def test_caught_up_includes_what_was_there_when_asked(kafka: str, make_topic: MakeTopic) -> None:
     items = make_topic("items")
 
