@@ -25,7 +25,7 @@ from aiokafka.errors import (
 )
 
 from streams.concerns import CheckpointSettings, KafkaSettings
-from streams.connect import connect_patiently
+from streams.connect import connect_patiently, let_end
 from streams.durable import Cut, ShardState
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.producer import WholeBatch, forget_errors
@@ -111,8 +111,9 @@ class Checkpointer:
         self._soon = asyncio.Event()
         self._lost: ShardLost | None = None
         self.behind: Callable[[], bool] = lambda: False
+        self.epoch = 0
         self.position: int | None = None
-        self.epoch, self.begun = 0, False
+        self.begun = False
         self.changelog_next = store.meta.changelog_next
         name = (names.source, names.partition)
         self._flusher = Flusher(name, state, store, lambda: self.changelog_next, self._observer)
@@ -161,13 +162,7 @@ class Checkpointer:
         if producer is None:
             return
         forget_errors(producer)
-        stopping = asyncio.ensure_future(producer.stop())
-        done, _ = await asyncio.wait([stopping], timeout=PRODUCER_STOP_S)
-        if not done:
-            stopping.cancel()
-            await asyncio.wait([stopping], timeout=PRODUCER_STOP_S)
-        elif not stopping.cancelled():
-            stopping.exception()  # a producer that could not be stopped well is gone all the same
+        await let_end(asyncio.ensure_future(producer.stop()), PRODUCER_STOP_S)
 
     # -- committing ----------------------------------------------------------------------------------
 

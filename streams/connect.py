@@ -24,11 +24,7 @@ async def connect(client: AIOKafkaConsumer | AIOKafkaProducer) -> None:
     try:
         await asyncio.shield(starting)
     except asyncio.CancelledError:
-        done, _ = await asyncio.wait([starting], timeout=LEAVE_S)
-        if not done:
-            starting.cancel()
-        elif not starting.cancelled():
-            starting.exception()  # nobody waits for it any more
+        await let_end(starting, LEAVE_S)
         raise
 
 
@@ -38,13 +34,23 @@ async def connect_patiently(client: AIOKafkaConsumer | AIOKafkaProducer, within_
     Raises KafkaConnectionError when none did within the time, TimeoutError when one took it and said nothing,
     other KafkaError as it comes.
     """
-    async with asyncio.timeout(within_s) as limit:
+    clock = asyncio.get_running_loop().time
+    deadline_s = clock() + within_s
+    async with asyncio.timeout_at(deadline_s):
         while True:
             try:
                 return await connect(client)
             except KafkaConnectionError:
-                deadline_s = limit.when()
-                assert deadline_s is not None
-                if asyncio.get_running_loop().time() + RETRY_S >= deadline_s:
+                if clock() + RETRY_S >= deadline_s:
                     raise
             await asyncio.sleep(RETRY_S)
+
+
+async def let_end(task: asyncio.Future[None], within_s: float) -> None:
+    """Give it so long to end by itself, then cut it short. Its error is nobody's any more."""
+    done, _ = await asyncio.wait([task], timeout=within_s)
+    if not done:
+        task.cancel()
+        await asyncio.wait([task], timeout=within_s)
+    elif not task.cancelled():
+        task.exception()
