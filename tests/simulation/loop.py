@@ -44,11 +44,11 @@ class StuckError(AssertionError):
 class Turn:
     """What asyncio calls a handle: a call that is to be made, in the context of its process."""
 
-    __slots__ = ("_arguments", "_call", "_context", "gone")
+    __slots__ = ("arguments", "call", "context", "gone")
 
     def __init__(self, call: Callable[..., Any], arguments: tuple[Any, ...], context: Context | None) -> None:
-        self._call, self._arguments = call, arguments
-        self._context = copy_context() if context is None else context
+        self.call, self.arguments = call, arguments
+        self.context = copy_context() if context is None else context
         self.gone = False
 
     def cancel(self) -> None:
@@ -56,13 +56,6 @@ class Turn:
 
     def cancelled(self) -> bool:
         return self.gone
-
-    def process(self, otherwise: Process) -> Process:
-        """Whose turn it is."""
-        return self._context.get(PROCESS, otherwise)
-
-    def run(self) -> None:
-        self._context.run(self._call, *self._arguments)
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -134,34 +127,32 @@ class SimLoop(asyncio.BaseEventLoop):
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def _queue(self, turn: Turn) -> Turn:
-        process = turn.process(self.world)
+        process = turn.context.get(PROCESS, self.world)
         if process.alive or self.ending:
             process.turns.append(turn)
         return turn
 
     def _run_once(self) -> None:
+        """Some turns, each of a process that the seed chooses. All in one function: a seed has thousands."""
+        timers, processes, draw = self._timers, self.processes, self.random.random
         for _ in range(TURNS_AT_ONCE):
-            self._one_turn()
+            if timers and (timers[0][0] <= self.now_s or timers[0][2].gone):
+                self._come_due()
+            ready = [p for p in processes if p.turns and not p.frozen]
+            if not ready:
+                self._skip()
+                continue
+            process = ready[0] if len(ready) == 1 else ready[int(draw() * len(ready))]
+            turn = process.turns.popleft()
+            if not turn.gone:
+                try:
+                    turn.context.run(turn.call, *turn.arguments)
+                except Exception as error:
+                    self.complaints.append({"message": f"in a turn of {process}", "exception": error})
+            self.steps += 1
+            self.now_s += STEP_S
             if self._stopping or self.ending:
                 return
-
-    def _one_turn(self) -> None:
-        timers = self._timers
-        if timers and (timers[0][0] <= self.now_s or timers[0][2].gone):
-            self._come_due()
-        ready = [p for p in self.processes if p.turns and not p.frozen]
-        if not ready:
-            self._skip()
-            return
-        process = ready[0] if len(ready) == 1 else ready[int(self.random.random() * len(ready))]
-        turn = process.turns.popleft()
-        if not turn.gone:
-            try:
-                turn.run()
-            except Exception as error:
-                self.complaints.append({"message": f"in a turn of {process}", "exception": error})
-        self.steps += 1
-        self.now_s += STEP_S
         if self.steps > STEPS_MAX and not self.ending:
             raise StuckError(f"no end after {self.steps} turns, {self.now_s:.0f} s")
 
