@@ -14,7 +14,7 @@ help:
 	@echo "make zombie     a worker frozen for 40 s within a checkpoint and between two, then a rebuild from changelogs"
 	@echo "make rolling    what a rolling restart of three workers interrupts (STATIC=--static: with GROUP_INSTANCE_ID)"
 	@echo "make hard       a favourite, a crowd, a burst without Redis, a Redis that forgot (CASES= USERS=1000000 ...)"
-	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=2000 FROM=0)"
+	@echo "make simulate   the whole job in a simulated world of faults, by seed (SEEDS=2000 FROM=0 WITHIN_S=)"
 	@echo "make fuzz       mutated records through the decoder (RECORDS=1000000 FROM=0)"
 	@echo "make bench      measure, beside peers"
 	@echo "make lint       ruff and mypy only"
@@ -26,16 +26,19 @@ demo:
 # Two files at a time, each process with servers of its own: half of a run is waiting.
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
+# The simulator has the cores for itself for two minutes at most, its start and its end included.
+SIMULATE_S ?= 113
+
 test:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory simulate
+	@$(MAKE) --no-print-directory simulate WITHIN_S=$(SIMULATE_S)
 	$(BIN)/pytest -m "not full" $(SIDE_BY_SIDE)
 
 test-full:
 	@.ci/environment demo,test
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory simulate
+	@$(MAKE) --no-print-directory simulate WITHIN_S=$(SIMULATE_S)
 	$(BIN)/pytest $(SIDE_BY_SIDE)
 
 lint:
@@ -75,9 +78,10 @@ hard:
 
 SEEDS ?= 2000
 FROM ?= 0
+WITHIN_S ?=
 simulate:
 	@.ci/environment demo,test
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(if $(WITHIN_S),--seconds $(WITHIN_S))
 
 RECORDS ?= 1000000
 fuzz:

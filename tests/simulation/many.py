@@ -18,7 +18,7 @@ from tests.simulation.redis_server import RedisServer
 from tests.simulation.simulation import Verdict, play
 from tests.simulation.teeth import broken
 
-CHUNK = 25
+CHUNK = 10
 COLLECT_EVERY = 4
 SHARED_MEMORY = Path("/dev/shm")
 
