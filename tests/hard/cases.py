@@ -27,6 +27,7 @@ GROWTH_MAX = 1.1
 the buffers of RocksDB, which fill after the arena, do not."""
 LIGHT_PER_S, LIGHT_S = 40, 4
 IDLE_S = 0.5
+LOOK_S = 0.25
 
 
 def crowd(scene: Scene, users: int) -> Iterator[str]:
@@ -82,14 +83,7 @@ def favourite(scene: Scene, activities: int) -> Iterator[str]:
     """The same load without and with one user who does a fifth of it."""
     found = []
     for share in (0.0, 0.2):
-        acts = [
-            (
-                FAVOURITE if scene.chance.random() < share else f"f-{scene.chance.randrange(20_000)}",
-                verb,
-                scene.item(),
-            )
-            for verb in scene.chance.choices(("impression", "click", "like"), (80, 15, 5), k=activities)
-        ]
+        acts = list(_acts(scene, activities, "f", share))
         before, began, cpu = scene.scrape(), time.monotonic(), scene.cpu_s()
         scene.load.send(acts)
         scene.drain()
@@ -105,14 +99,12 @@ def favourite(scene: Scene, activities: int) -> Iterator[str]:
 def burst(scene: Scene, pause_s: float, calibration: int) -> Iterator[str]:
     """Redis stands still for `pause_s`, and for all of that time ten times the sustained rate comes."""
     _idle(scene)
-    began = time.monotonic()
-    scene.load.send(_clicks(scene, calibration))
-    scene.drain()
-    sustained = calibration / (time.monotonic() - began)
+    sustained = _sustained(scene, calibration)
+    _idle(scene)
     calm, before_mb = _light(scene), scene.resident_mb()
     peak = _Peak(scene)
     peak.start()
-    with scene.load.packed(_clicks(scene, int(10 * sustained * pause_s)), PARTITIONS) as flood:
+    with scene.load.packed(_acts(scene, int(10 * sustained * pause_s), "b"), PARTITIONS) as flood:
         began, start = time.monotonic(), scene.scrape()
         os.kill(scene.redis.pid, signal.SIGSTOP)
         try:
@@ -146,13 +138,13 @@ def refill(scene: Scene, users: int) -> Iterator[str]:
     until(lambda: _feeds(scene, users) >= users, "everybody has a feed", lambda: _feeds(scene, users))
     _idle(scene)
     expected = _feeds(scene, users)
-    applied = scene.scrape().total("activities_total", outcome="applied")
+    applied = _applied(scene)
     scene.redis.kill()
     began, cpu = time.monotonic(), scene.cpu_s()
     scene.redis.start()
     until(lambda: _feeds(scene, expected) >= expected, "everybody again", lambda: _feeds(scene, expected))
     seconds, cpu = time.monotonic() - began, scene.cpu_s() - cpu
-    replayed = scene.scrape().total("activities_total", outcome="applied") - applied
+    replayed = _applied(scene) - applied
     scene.demand(not replayed, f"{replayed} activities were applied again")
     yield (
         f"Redis came back empty with {expected:,} active users: all feeds written again after "
@@ -177,8 +169,32 @@ def _feeds(scene: Scene, wanted: int) -> int:
             return 0
 
 
-def _clicks(scene: Scene, count: int) -> Iterator[Act]:
-    return ((f"b-{scene.chance.randrange(20_000)}", "impression", scene.item()) for _ in range(count))
+def _acts(scene: Scene, count: int, name: str, favourite: float = 0.0) -> Iterator[Act]:
+    """Of 20,000 users, and a share of them of one more; every twentieth makes its user due."""
+    for _ in range(count):
+        (verb,) = scene.chance.choices(("impression", "click", "like"), (80, 15, 5))
+        user = FAVOURITE if scene.chance.random() < favourite else f"{name}-{scene.chance.randrange(20_000)}"
+        yield user, verb, scene.item()
+
+
+def _sustained(scene: Scene, count: int) -> float:
+    """How many a second the worker applies, everybody ranked who is due by them; a first lot warms up."""
+    for lot in (count // 4, count):
+        began, wanted = time.monotonic(), _applied(scene) + lot
+        scene.load.send(_acts(scene, lot, "b"))
+        until(lambda wanted=wanted: _keeps_up(scene, wanted), "it keeps up", lambda: _applied(scene))  # type: ignore[misc]
+        seconds = time.monotonic() - began
+    return count / seconds
+
+
+def _keeps_up(scene: Scene, wanted: float) -> bool:
+    time.sleep(LOOK_S)
+    seen = scene.scrape()
+    return seen.total("activities_total", outcome="applied") >= wanted and not seen.total("due_users")
+
+
+def _applied(scene: Scene) -> float:
+    return scene.scrape().total("activities_total", outcome="applied")
 
 
 def _visits(count: int) -> Iterator[Act]:
