@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedrank.dataset.table import DataSet
-from feedrank.training.fit import ENOUGH, best_linear, grades, whole_units
+from feedrank.training.fit import ENOUGH, grades
+from feedrank.training.linear import best_linear, whole_units
 from models.evaluation.bootstrap import paired
 from models.evaluation.lists import ndcg, ranked
 from models.features import FEATURES, Planes

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from feedrank.dataset.table import LABELS, DataSet
 from feedrank.training.boosters import Boosted, Held, Slates, boost, rank
-from models.evaluation.probabilities import log_loss
+from feedrank.training.linear import best_linear, whole_units
 from models.learned import position
 from models.learned.calibration import Calibration, Platt, fit_isotonic, fit_platt, table_of
-from models.learned.logistic import Logistic, fit, sigmoid
-from models.learned.scorers import WEIGHT_MAX, fixed_point
-from models.tables import GRID
+from models.learned.logistic import Logistic
+from models.learned.scorers import fixed_point
 from streams.errors import ExitCode, OperatorError
 from streams.model_folder import LAMBDARANK, LINEAR, RELEVANCE, TREES, Parts, feature_versions
 
@@ -32,7 +31,6 @@ own."""
 CORRECTED, IGNORED = "corrected", "ignored"
 POSITIONS = (CORRECTED, IGNORED)
 OFFSETS_L2 = 1e-2
-L2_TRIED = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +157,6 @@ def train(data: DataSet, spec: Spec, say: Say) -> Trained:
     return trained
 
 
-def whole_units(rows: DataSet) -> F64:
-    """float64[F, n]: features in whole units."""
-    return rows.features / float(GRID)
-
-
 def _enough(label: Labels) -> bool:
     positives = int(label.sum())
     return min(positives, len(label) - positives) >= ENOUGH
@@ -218,41 +211,6 @@ def _head(head: str, number: int, rows: DataSet, tune: DataSet, spec: Spec) -> F
 def _given(offsets: F64 | None, shown: NDArray[np.int64]) -> F64 | None:
     """float64[n]: what the trees need not explain."""
     return None if offsets is None else offsets[position.bins(shown)]
-
-
-def best_linear(
-    x: F64,
-    label: Labels,
-    tune: DataSet,
-    tune_label: Labels,
-    tunable: bool,
-    shown: NDArray[np.int64] | None = None,
-) -> tuple[Logistic, float, F64 | None]:
-    """The l2 with the smallest log loss on the rows to tune on, among those whose weights stay exact.
-
-    `shown` int64[n]: positions of the rows, to leave out what they add. Returns model, l2, offsets by bin.
-    """
-    tuned = whole_units(tune)
-    if shown is not None:
-        x, tuned = position.with_positions(x, shown), position.with_positions(tuned, tune.position)
-    best: tuple[float, float, Logistic] | None = None
-    for l2 in L2_TRIED if tunable else (1e-2,):
-        model = fit(x, label, l2)
-        if np.abs(model.weights).max() > WEIGHT_MAX:
-            continue
-        loss = log_loss(sigmoid(model.margin(tuned)), tune_label) if tunable else 0.0
-        if best is None or loss < best[0]:
-            best = loss, l2, model
-    if best is None:
-        raise OperatorError(
-            f"with every l2 of {L2_TRIED} a weight is beyond {WEIGHT_MAX}: some feature hardly varies; "
-            "train on more data",
-            ExitCode.BAD_INPUT,
-        )
-    if shown is None:
-        return best[2], best[1], None
-    model, offsets = position.parted(best[2], shown)
-    return model, best[1], offsets
 
 
 def _calibrate(margin: F64, label: Labels, spec: Spec) -> Calibration:

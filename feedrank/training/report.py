@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feedrank.dataset.table import LABELS, DataSet
-from feedrank.training.fit import Fitted, Trained, grades, whole_units
+from feedrank.training.fit import Fitted, Trained, grades
+from feedrank.training.linear import whole_units
 from models.evaluation.bootstrap import mean
 from models.evaluation.lists import ndcg, ranked
 from models.evaluation.probabilities import auc, calibration_error, log_loss
