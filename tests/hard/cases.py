@@ -20,7 +20,7 @@ from tests.waiting import until
 FRESHNESS = "event_to_redis_seconds"
 CROWD_WATCHED = [f"c-{n}" for n in range(0, 2_000, 10)]
 FAVOURITE = "favourite"
-WATCHED = [FAVOURITE, *(f"f-{n}" for n in range(0, 1_000, 20)), *(f"b-{n}" for n in range(0, 1_000, 50))]
+WATCHED = [FAVOURITE, *(f"f-{n}" for n in range(0, 1_000, 5)), *(f"b-{n}" for n in range(0, 1_000, 10))]
 FOLLOWERS_MAX = 1_000_000
 GROWTH_MAX = 1.1
 """Memory in the second half of the crowd beside memory halfway: what grows with every user shows there, and
