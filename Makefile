@@ -27,7 +27,7 @@ demo:
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # The simulator has the cores for itself for two minutes at most, its start and its end included.
-SIMULATE_S ?= 113
+SIMULATE_S ?= 116
 
 test:
 	@.ci/environment demo,test
