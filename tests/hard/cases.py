@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 import redis
 
@@ -138,13 +139,13 @@ def refill(scene: Scene, users: int) -> Iterator[str]:
     until(lambda: _feeds(scene, users) >= users, "everybody has a feed", lambda: _feeds(scene, users))
     _idle(scene)
     expected = _feeds(scene, users)
-    applied = _applied(scene)
+    applied = _applied(scene.scrape())
     scene.redis.kill()
     began, cpu = time.monotonic(), scene.cpu_s()
     scene.redis.start()
     until(lambda: _feeds(scene, expected) >= expected, "everybody again", lambda: _feeds(scene, expected))
     seconds, cpu = time.monotonic() - began, scene.cpu_s() - cpu
-    replayed = _applied(scene) - applied
+    replayed = _applied(scene.scrape()) - applied
     scene.demand(not replayed, f"{replayed} activities were applied again")
     yield (
         f"Redis came back empty with {expected:,} active users: all feeds written again after "
@@ -180,9 +181,9 @@ def _acts(scene: Scene, count: int, name: str, favourite: float = 0.0) -> Iterat
 def _sustained(scene: Scene, count: int) -> float:
     """How many a second the worker applies, everybody ranked who is due by them; a first lot warms up."""
     for lot in (count // 4, count):
-        began, wanted = time.monotonic(), _applied(scene) + lot
+        began, wanted = time.monotonic(), _applied(scene.scrape()) + lot
         scene.load.send(_acts(scene, lot, "b"))
-        until(lambda wanted=wanted: _keeps_up(scene, wanted), "it keeps up", lambda: _applied(scene))  # type: ignore[misc]
+        until(partial(_keeps_up, scene, wanted), "it keeps up", lambda: _applied(scene.scrape()))
         seconds = time.monotonic() - began
     return count / seconds
 
@@ -190,11 +191,11 @@ def _sustained(scene: Scene, count: int) -> float:
 def _keeps_up(scene: Scene, wanted: float) -> bool:
     time.sleep(LOOK_S)
     seen = scene.scrape()
-    return seen.total("activities_total", outcome="applied") >= wanted and not seen.total("due_users")
+    return _applied(seen) >= wanted and not seen.total("due_users")
 
 
-def _applied(scene: Scene) -> float:
-    return scene.scrape().total("activities_total", outcome="applied")
+def _applied(seen: Scrape) -> float:
+    return seen.total("activities_total", outcome="applied")
 
 
 def _visits(count: int) -> Iterator[Act]:
