@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streams.codec.schemas import Node
-from streams.codec.text import list_offsets, numbers
+from streams.codec.text import absent, list_offsets, numbers
 
 I64 = NDArray[np.int64]
 _LIMITS: NDArray[np.uint64] = np.array([1 << 7 * n for n in range(1, 10)], np.uint64)
@@ -116,9 +116,9 @@ def _optional(node: Node, column: pa.Array) -> I64 | int:
     if column.null_count == len(column):
         return 1
     lengths = np.zeros(len(column), np.int64) + _lengths(inner[0], column)
-    if column.null_count:
-        there: NDArray[np.bool_] = column.is_valid().to_numpy(zero_copy_only=False)
-        lengths[~there] = 0
+    missing = absent(column)
+    if missing is not None:
+        lengths[missing] = 0
     return lengths + 1
 
 

@@ -20,7 +20,7 @@ from streams.codec.avro_block import Whole
 from streams.codec.embedding import quantise
 from streams.codec.item_fields import vectors
 from streams.codec.schemas import BundledSchemas, Schemas
-from streams.codec.text import Text, list_offsets, numbers
+from streams.codec.text import Text, absent, list_offsets, numbers, plain
 from streams.limits import (
     CLOCK_AHEAD_MS_MAX,
     EMBEDDING_DIMENSIONS_MAX,
@@ -123,13 +123,15 @@ def _columns(table: pa.RecordBatch) -> ItemColumns | None:
 def _repeated(column: pa.Array) -> U64:
     """uint64[n]: fp64 of texts of which many are equal."""
     encoded = column.dictionary_encode()
-    found: U64 = Text(encoded.dictionary).fingerprints()[encoded.indices.to_numpy(zero_copy_only=False)]
+    found: U64 = Text(encoded.dictionary).fingerprints()[plain(encoded.indices)]
     return found
 
 
 def _topics(lists: pa.Array) -> NDArray[np.uint32] | None:
     """uint32[n, 4]: of the first four distinct topics of each item the distinct fp32; 0 behind them."""
-    sizes = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    sizes, nowhere = np.diff(list_offsets(lists)), absent(lists)
+    if nowhere is not None:
+        sizes = np.where(nowhere, 0, sizes)
     width = int(sizes.max())
     if width > TOPICS_TOLD_APART_MAX:
         return None

@@ -22,7 +22,7 @@ from streams.batch import RecordBatch
 from streams.concerns import KafkaSettings
 from streams.connect import connect
 from streams.errors import ExitCode, OperatorError
-from streams.faust_private.raw import RawFetch, take
+from streams.faust_private.raw import RawFetch, partitions_of, take
 from streams.fetch import Unpacker
 from streams.recovery import Arrival
 from streams.watermarks import watermarks
@@ -190,6 +190,7 @@ class KafkaLog:
         try:
             async with asyncio.timeout(self.kafka.request_timeout_ms / 1_000):
                 await connect(consumer)
+                await partitions_of(consumer, tp.topic)  # or the next line would wait 0.1 s for metadata
                 first = (await consumer.beginning_offsets([tp]))[tp]
             if start is not None and start < first:
                 raise _deleted(tp, first - start)

@@ -198,11 +198,10 @@ class Spool:
 
 
 async def _copy(batches: AsyncIterator[RecordBatch], writer: _Writer) -> None:
-    """All records with their offsets."""
+    """All records, of all partitions, numbered anew: batches without holes are read as columns."""
     async for batch in batches:
-        columns = (batch.offsets.tolist(), batch.timestamps_ms.tolist(), batch.keys, batch.values)
-        for record in zip(*columns, strict=True):
-            writer.add(*record)
+        for at_ms, key, value in zip(batch.timestamps_ms.tolist(), batch.keys, batch.values, strict=True):
+            writer.add(writer.records, at_ms, key, value)
     writer.close()
 
 
