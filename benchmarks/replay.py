@@ -1,20 +1,15 @@
 """Benchmark `replay`: activities per CPU-second of a replay, beside the live worker on the same topic.
 
-    python -m benchmarks.replay DIRECTORY JOBS     # what it starts: a replay that tells what it took
-
 State only, in one process and in two; then feeds of a share of the users.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.figure import Figure
@@ -29,17 +24,6 @@ STATE_GOAL = 250_000.0
 TWO_GOAL = 1.8
 CHECKPOINT_GOAL = 5.0
 RANKED_USERS = "2%"
-
-
-class Silent:
-    """Watches nothing."""
-
-    def phase(self, name: str, total: int | None) -> None:
-        """See topologies.replay.run.Watcher."""
-
-    def moved(self, count: int) -> bool:
-        """See topologies.replay.run.Watcher."""
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,42 +44,6 @@ class Took:
         return self.cpu_s["users"] + self.cpu_s["items"]
 
 
-def main(directory: Path, jobs: int) -> None:
-    """Carry out the replay that is defined in a directory; print what it took as JSON."""
-    from streams.settings import Settings
-    from topologies.replay.run import Replay
-    from topologies.replay.shadow import Shadow
-
-    class Timed(Silent):
-        began: dict[str, float] = {}  # noqa: RUF012
-        feeds = 0
-        name = ""
-
-        def phase(self, name: str, total: int | None) -> None:
-            self.name, self.began[name] = name, time.monotonic()
-
-        def moved(self, count: int) -> bool:
-            self.feeds += count if self.name == "feeds" else 0
-            return True
-
-    watcher = Timed()
-    replay = Replay(Shadow(directory), Settings.load(), jobs, watcher, lambda one: ())
-    replay.run()
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    print(
-        json.dumps(
-            {
-                "cpu_s": {phase: spent.cpu_s for phase, spent in replay.spent.items()},
-                "checkpoint_s": sum(spent.checkpoint_s for spent in replay.spent.values()),
-                "result_s": sum(spent.result_s for spent in replay.spent.values()),
-                "rows_wall_s": watcher.began["features"] - watcher.began["users"],
-                "peak_mb": max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1_024,
-                "feeds": watcher.feeds,
-            }
-        )
-    )
-
-
 def replayed(where: Track, worker: Worker, name: str, jobs: int, users: str) -> Took:
     """Define a replay of the whole topic and carry it out in a process of its own; raises BenchmarkFailed."""
     directory = where.directory / "shadows"
@@ -110,7 +58,7 @@ def replayed(where: Track, worker: Worker, name: str, jobs: int, users: str) -> 
         if defined.returncode:
             raise BenchmarkFailed("`feedrank replay` failed", log)
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.replay", str(shadow), str(jobs)],
+            [sys.executable, "-m", "benchmarks.replay_run", str(shadow), str(jobs)],
             env=_with(environment),
             stdout=subprocess.PIPE,
             stderr=out,
@@ -205,7 +153,3 @@ def _ranked(stream: ActivityStream, took: Took) -> Iterator[Figure]:
         peak_mb=took.peak_mb,
         note=f"feeds {feeds_s:.1f} CPU-s",
     )
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

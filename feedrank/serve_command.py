@@ -15,7 +15,7 @@ from serving.reader import AsyncFeedReader
 from serving.sink import KafkaSink
 from streams.codec.encode import encode_activity
 from streams.errors import OperatorError
-from streams.health import port_error
+from streams.health_server import port_error
 from streams.log import logger, setup
 from streams.policy_file import read_policy
 from streams.registry import Registry

@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
 from mode import Service
-from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from models.due import DueQueue
@@ -22,7 +20,8 @@ from models.item_index import ItemIndex
 from models.policy import Policy
 from streams.codec import Decoder, ItemDecoder
 from streams.feeds import FeedWriter
-from streams.health import STARTING, Health, HealthServer
+from streams.health import STARTING, Health
+from streams.health_server import HealthServer
 from streams.log import logger
 from streams.loop_watch import LoopWatch, Progress, Watchdog
 from streams.metrics import Metrics
@@ -39,7 +38,7 @@ from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock, now_ms
 from topologies.delivery import Delivery
-from topologies.emission import Emission
+from topologies.emission import U64, Emission
 from topologies.fallbacks import Fallbacks
 from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
@@ -226,7 +225,7 @@ class Worker(Service):  # type: ignore[misc]
             shard.state.wake(rows)
             await asyncio.sleep(0)
 
-    def _items_came(self, fps: NDArray[np.uint64]) -> None:
+    def _items_came(self, fps: U64) -> None:
         self.maker.forget(self.catalogue.index.lookup(fps).tolist())
         self.emission.items_came(fps)
         self.told.metrics.items.set(len(self.catalogue.index))

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from streams.errors import ExitCode, OperatorError
-from streams.health import Health, HealthServer
+from streams.health import Health
+from streams.health_server import HealthServer
 from streams.metrics import Metrics
 
 Get = Callable[[str], Awaitable[tuple[int, str]]]

@@ -1,6 +1,7 @@
 """Steps of a replay over its partitions, in this process or in several (all steps).
 
-Processes share nothing but the shadow's directory, where each partition's files have one owner at a time.
+Processes share nothing but the shadow's directory, where each partition's files have one owner at a time, and
+the count of partitions that were taken.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Inline:
         self._directory, self._settings = directory, settings
         self._steps: Steps | None = None
 
-    def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
+    def run(self, phase: Phase, partitions: Iterable[int], as_of_ms: int, moved: Moved) -> bool:
         """All partitions; False when `moved` stopped them."""
         steps = self._steps = self._steps or open_steps(self._directory, self._settings)
         for partition in partitions:
@@ -109,42 +110,48 @@ class Inline:
         """Nothing to let go of."""
 
 
-@dataclass(slots=True)
 class Processes:
-    """The same in `count` processes, which start at once, while records are still read. One that dies ends
-    the phase with a message."""
+    """The same in this process and `count` - 1 others, which start at once, while records are still read.
+    Whoever is free takes the next partition, the largest ones first. One that dies ends the phase with a
+    message."""
 
-    directory: Path
-    settings: Settings
-    count: int
-    spent: dict[Phase, Spent] = field(default_factory=dict)
-    _pool: ProcessPoolExecutor = field(init=False)
-    _told: Any = field(init=False)
-    _stop: Any = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, directory: Path, settings: Settings, count: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._told, self._stop = context.Queue(), context.Event()
+        self._directory, self._others = directory, count - 1
+        self._own = Inline(directory, settings)
+        self.spent = self._own.spent
+        self._told, self._stop, self._taken = context.Queue(), context.Event(), context.Value("i", 0)
+        shared = (directory, settings, self._told, self._stop, self._taken, os.getpid())
         self._pool = ProcessPoolExecutor(
-            self.count,
-            mp_context=context,
-            initializer=_begin,
-            initargs=(self.directory, self.settings, self._told, self._stop, os.getpid()),
+            self._others, mp_context=context, initializer=_begin, initargs=shared
         )
-        for _ in range(self.count):
+        for _ in range(self._others):
             self._pool.submit(_ready)
 
-    def run(self, phase: Phase, partitions: Sequence[int], as_of_ms: int, moved: Moved) -> bool:
+    def run(self, phase: Phase, partitions: Iterable[int], as_of_ms: int, moved: Moved) -> bool:
         """All partitions; False when `moved` stopped them. Raises OperatorError."""
-        whole, untold, pending = True, 0, set[Future[_Outcome]]()
+        sizes = Shadow(self._directory).definition()
+        todo = sorted(partitions, key=lambda p: sizes.starts[p] - sizes.ends[p])
+        self._taken.value = 0
+        untold, pending = 0, set[Future[_Outcome]]()
+
+        def heard(count: int) -> bool:
+            nonlocal untold
+            told = self._heard(phase)
+            untold -= told
+            if not moved(count + told) or any(_failed(one) for one in pending):
+                self._stop.set()
+            return not self._stop.is_set()
+
         try:
-            pending = {self._pool.submit(_work, phase, one, as_of_ms) for one in partitions}
+            pending = {self._pool.submit(_work, phase, todo, as_of_ms) for _ in range(self._others)}
+            whole = self._own.run(phase, _untaken(self._taken, todo), as_of_ms, heard)
             while pending:
                 done, pending = wait(pending, TOLD_EVERY_S, FIRST_COMPLETED)
                 for outcome in (self._took(phase, one) for one in done):
                     whole, untold = outcome.whole and whole, untold + outcome.moved
-                untold -= self._tell(phase, moved)
-            self._move(untold, moved)  # what is still on its way through the queue
+                heard(0)
+            moved(untold)  # what is still on its way through the queue
         except BrokenProcessPool as error:
             raise OperatorError(
                 "a process of the replay died (killed, or out of memory?); resume the job, perhaps with "
@@ -156,22 +163,17 @@ class Processes:
                 one.cancel()
         return whole
 
-    def _tell(self, phase: Phase, moved: Moved) -> int:
-        """Pass on what has come; what comes late, of a phase before, was counted at its end."""
+    def _heard(self, phase: Phase) -> int:
+        """What has come from the others; what comes late, of a phase before, was counted at its end."""
         count = 0
         while not self._told.empty():
             of, some = self._told.get()
             count += some if of == phase else 0
-        self._move(count, moved)
         return count
 
-    def _move(self, count: int, moved: Moved) -> None:
-        if not moved(count):
-            self._stop.set()
-
-    def _took(self, phase: Phase, step: Future[_Outcome]) -> _Outcome:
-        """How a step came to its end. Raises the OperatorError that ended it."""
-        found = step.result()
+    def _took(self, phase: Phase, work: Future[_Outcome]) -> _Outcome:
+        """How another's work came to its end. Raises the OperatorError that ended it."""
+        found = work.result()
         self.spent.setdefault(phase, Spent()).add(found.spent)
         if found.message:
             self._stop.set()
@@ -179,9 +181,23 @@ class Processes:
         return found
 
     def close(self) -> None:
-        """End the processes."""
+        """End the others."""
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _failed(work: Future[_Outcome]) -> bool:
+    return work.done() and not work.cancelled() and (work.exception() is not None or not work.result().whole)
+
+
+def _untaken(taken: Any, partitions: Sequence[int]) -> Iterator[int]:
+    """Partitions that no process has taken yet; `taken`: how many they have."""
+    while True:
+        with taken.get_lock():
+            at, taken.value = taken.value, taken.value + 1
+        if at >= len(partitions):
+            return
+        yield partitions[at]
 
 
 # -- in each process ---------------------------------------------------------------------------------------
@@ -191,8 +207,8 @@ _here: _Here
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How a step ended, and how many of its units it did; `message`, `exit_code`: of the OperatorError that
-    ended it."""
+    """How the work of a phase ended, and how many of its units it did; `message`, `exit_code`: of the
+    OperatorError that ended it."""
 
     whole: bool
     moved: int = 0
@@ -205,24 +221,23 @@ class _Outcome:
 class _Here:
     """What a process of the pool holds for its life."""
 
-    directory: Path
-    settings: Settings
+    steps: Inline
     told: Any
     stop: Any
+    taken: Any
     parent: int
-    steps: Steps | None = None
     phase: Phase = "users"
-    step: int = 0
+    did: int = 0
     held: int = 0
     told_s: float = 0.0
 
     def begin(self, phase: Phase) -> None:
-        """A step begins."""
-        self.phase, self.step, self.held = phase, 0, 0
+        """The work of a phase begins."""
+        self.phase, self.did, self.held, self.steps.spent = phase, 0, 0, {}
 
     def moved(self, count: int) -> bool:
         """Tell now and then; False when asked to stop, or when whoever started us is gone."""
-        self.step += count
+        self.did += count
         self.held += count
         if time.monotonic() - self.told_s >= TOLD_EVERY_S:
             self.tell()
@@ -234,7 +249,7 @@ class _Here:
         self.held, self.told_s = 0, time.monotonic()
 
 
-def _begin(directory: Path, settings: Settings, told: Any, stop: Any, parent: int) -> None:
+def _begin(directory: Path, settings: Settings, told: Any, stop: Any, taken: Any, parent: int) -> None:
     global _here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     held = os.open(directory / ORPHANS_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -243,30 +258,26 @@ def _begin(directory: Path, settings: Settings, told: Any, stop: Any, parent: in
     fcntl.flock(held, fcntl.LOCK_SH)  # until we end: whoever resumes the job waits for that
     if os.getppid() != parent:  # it died while we started, and nobody will tell us any more
         os._exit(1)
-    _here = _Here(directory, settings, told, stop, parent)
+    _here = _Here(Inline(directory, settings), told, stop, taken, parent)
 
 
 def _ready() -> None:
     """A process has to be there, and to have imported all this, for it to come here."""
 
 
-def _work(phase: Phase, partition: int, as_of_ms: int) -> _Outcome:
-    here, cpu_s = _here, time.process_time()
+def _work(phase: Phase, partitions: Sequence[int], as_of_ms: int) -> _Outcome:
+    here = _here
     if here.stop.is_set():
         return _Outcome(False)
+    here.begin(phase)
+    message, code, whole = "", 0, False
     try:
-        if here.steps is None:
-            here.steps = open_steps(here.directory, here.settings)
-        here.steps.spent = Spent()
-        here.begin(phase)
-        whole = asyncio.run(run_step(here.steps, phase, partition, as_of_ms, here.moved))
-        if os.getppid() != here.parent:
-            os._exit(1)
-        here.steps.spent.cpu_s = time.process_time() - cpu_s
-        return _Outcome(whole, here.step, here.steps.spent)
+        whole = here.steps.run(phase, _untaken(here.taken, partitions), as_of_ms, here.moved)
     except OperatorError as error:
-        spent = Spent(time.process_time() - cpu_s)
-        return _Outcome(False, spent=spent, message=error.message, exit_code=int(error.exit_code))
+        message, code = error.message, int(error.exit_code)
+    if os.getppid() != here.parent:
+        os._exit(1)
+    return _Outcome(whole, here.did, here.steps.spent.get(phase, Spent()), message, code)
 
 
 Runner = Inline | Processes
