@@ -65,7 +65,7 @@ def seen(count: int) -> object:
     """One page of impressions for each of `count` users, without their rows."""
     from models.seen import PAGE_BYTES, SeenPages
 
-    pages, block = SeenPages(), 1_000
+    pages, block = SeenPages(count), 1_000
     for start in range(0, count, block):
         slots = np.arange(start, start + block)
         pages.restore(slots, np.zeros(block, np.int64), b"\1" * (PAGE_BYTES * block))

@@ -101,7 +101,7 @@ class Shard:
     """One partition's state, as the job wires it."""
 
     def __init__(self) -> None:
-        self.arena, self.seen, self.graphs = Arena(USER_ROW, b"u", 1 << 20), SeenPages(), Graphs()
+        self.arena, self.seen, self.graphs = Arena(USER_ROW, b"u", 1 << 20), SeenPages(1 << 20), Graphs()
         self.deltas, self.items = ItemDeltas(), Items()
         self.records = 0
         self.arena.insert(b"user-%d" % u for u in range(USERS))  # as after a restart: memory is there already

@@ -26,19 +26,23 @@ PAGE_BYTES = PAGE * 8
 SHOWN, WITHDRAWN = 1, 0xFFFF
 """Low 16 bits of a stored entry: +1 or -1 exposures."""
 
-_PAGES_FIRST = 1_024
-
 
 class SeenPages:
-    """Seen entries by arena slot. How many were ever appended stands in the user row (`seen_count`)."""
+    """Seen entries by arena slot, below `slots_max`. How many were ever appended stands in the user row
+    (`seen_count`).
 
-    def __init__(self) -> None:
-        self._pool: U64 = np.zeros((_PAGES_FIRST, PAGE), np.uint64)
-        self._dirty = np.zeros(_PAGES_FIRST, np.bool_)
-        self._waits = np.zeros(_PAGES_FIRST, np.bool_)  # still to be copied for the last cut
+    As in the arena, address space for all pages is reserved at once and costs memory only as it is used: a
+    pool that grew took 40 ms of the slice that it grew in.
+    """
+
+    def __init__(self, slots_max: int) -> None:
+        pages_max = slots_max * PAGES_MAX
+        self._pool: U64 = np.zeros((pages_max, PAGE), np.uint64)
+        self._dirty = np.zeros(pages_max, np.bool_)
+        self._waits = np.zeros(pages_max, np.bool_)  # still to be copied for the last cut
         self._snapshot = Snapshot(self._pool, self._waits, np.empty(0, np.int64))
-        self._owner = np.zeros(_PAGES_FIRST, np.int64)  # slot * 8 + page number
-        self._table = np.full((_PAGES_FIRST, PAGES_MAX), -1, np.int32)
+        self._owner = np.zeros(pages_max, np.int64)  # slot * 8 + page number
+        self._table = np.zeros((slots_max, PAGES_MAX), np.int32)  # page + 1, 0: none
         self._free: list[int] = []
         self._top = 0
 
@@ -54,7 +58,6 @@ class SeenPages:
         """
         if not slot.size:
             return
-        self._reach(int(slot[-1]) + 1)
         first = run_starts(slot)
         size = run_sizes(first, slot.size)
         count = rows["seen_count"][slot[first]]
@@ -91,10 +94,8 @@ class SeenPages:
 
     def stored(self, slot: int) -> U64:
         """uint64[k]: the entries as stored, by place."""
-        if slot >= len(self._table):
-            return np.empty(0, np.uint64)
         pages = self._table[slot]
-        raw = self._pool[pages[pages >= 0]].ravel()
+        raw = self._pool[pages[pages > 0] - 1].ravel()
         used: U64 = raw[raw != 0]
         return used
 
@@ -102,34 +103,22 @@ class SeenPages:
         """Page ids, made where there are none yet."""
         at = slot * PAGES_MAX + number
         pages = self._table.reshape(-1)[at]
-        absent = np.flatnonzero(pages < 0)
+        absent = np.flatnonzero(pages == 0)
         if absent.size:
             wanted = np.sort(at[absent])
             wanted = wanted[run_starts(wanted)]
             made = self._take(wanted.size)
             self._owner[made] = wanted
-            self._table.reshape(-1)[wanted] = made
+            self._table.reshape(-1)[wanted] = made + 1
             pages = self._table.reshape(-1)[at]
-        found: I64 = pages.astype(np.int64)
+        found: I64 = pages.astype(np.int64) - 1
         return found
 
     def _take(self, count: int) -> I64:
         reused = [self._free.pop() for _ in range(min(count, len(self._free)))]
         fresh = count - len(reused)
-        while self._top + fresh > self._dirty.size:
-            pages = self._dirty.size * 5 // 4  # in place: a large block grows without being copied
-            self._pool.resize((pages, PAGE), refcheck=False)
-            self._dirty.resize(pages, refcheck=False)
-            self._waits.resize(pages, refcheck=False)
-            self._owner.resize(pages, refcheck=False)
         self._top += fresh
         return np.array([*reused, *range(self._top - fresh, self._top)], np.int64)
-
-    def _reach(self, slots: int) -> None:
-        if slots > len(self._table):
-            grown = np.full((max(slots, 2 * len(self._table)), PAGES_MAX), -1, np.int32)
-            grown[: len(self._table)] = self._table
-            self._table = grown
 
     def cut(self) -> int:
         """Begin a cut of the dirty pages as they are now, and say how many they are; they are clean now."""
@@ -158,16 +147,14 @@ class SeenPages:
                 f"{slot.size} seen pages in {len(data)} bytes are of another version: replay instead"
             )
         if slot.size:
-            self._reach(int(slot.max()) + 1)
-            pages = self._pages_of(slot, number)  # first: it may replace the pool
+            pages = self._pages_of(slot, number)
             self._snapshot.save(pages)
             self._pool[pages] = np.frombuffer(data, "<u8").reshape(-1, PAGE)
 
     def release(self, slots: I64) -> None:
         """These users are evicted (nothing of them is dirty): their pages serve others."""
-        slots = slots[slots < len(self._table)]
         pages = self._table[slots]
-        pages = pages[pages >= 0]
+        pages = pages[pages > 0] - 1
         self._pool[pages], self._dirty[pages] = 0, False
-        self._table[slots] = -1
+        self._table[slots] = 0
         self._free.extend(pages.tolist())

@@ -44,8 +44,9 @@ from wire.names import Namespace
 STREAM_FETCHES_MAX = 4
 """Fetches between Faust's consumer and an agent; shards have inboxes of their own."""
 OFFSETS_EVERY_S = 1.0
-COLLECT_AFTER = (10_000, 10, 1_000)
-"""Records come and go as long lists without cycles: Python's own thresholds would walk them all the time."""
+COLLECT_AFTER = (2_000, 10, 5_000)
+"""Records come and go as long lists without cycles: Python's own thresholds would walk them all the time, and
+higher ones walk so many at once that it holds the loop."""
 STOP_GRACE_S = 1.5
 """After the time to stop: for leaving the group and closing connections."""
 

@@ -44,14 +44,14 @@ class UserRows:
     rows_max: int
     resident: bool = False
     arena: Arena = field(init=False)
-    seen: SeenPages = field(default_factory=SeenPages)
+    seen: SeenPages = field(init=False)
     graphs: Graphs = field(default_factory=Graphs)
     followers: Followers = field(default_factory=Followers)
     back: WriteBack = field(default_factory=WriteBack)
     ranked_ms: I64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        self.arena = Arena(USER_ROW, b"u", self.rows_max)
+        self.arena, self.seen = Arena(USER_ROW, b"u", self.rows_max), SeenPages(self.rows_max)
 
     # -- in and out of memory ------------------------------------------------------------------------
 

@@ -194,6 +194,7 @@ class Worker(Service):  # type: ignore[misc]
             open_state,
             ItemIngest(self.items_tail, self.told.metrics, self.turns).apply,
             opened=self._wake_items,
+            records_now=lambda behind: 1,  # one message may hold all that a checkpoint changed
             behind=lambda: any(shard.checkpoints.behind() for shard in self.users.shards.values()),
         )
         return self.app.shards(job)

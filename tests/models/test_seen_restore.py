@@ -7,10 +7,10 @@ import numpy as np
 from models.seen import PAGE, PAGE_BYTES, SeenPages
 
 
-def test_more_pages_than_the_pool_has_room_for_are_restored_in_one_go() -> None:
+def test_many_pages_are_restored_in_one_go() -> None:
     count = 5_000
     written = np.arange(count * PAGE, dtype="<u8") + 1
-    pages = SeenPages()
+    pages = SeenPages(count)
     pages.restore(np.arange(count), np.zeros(count, np.int64), written.tobytes())
     assert len(written.tobytes()) == count * PAGE_BYTES
     assert pages.pages == count

@@ -21,7 +21,7 @@ class Shard:
     """Rows, seen pages and graphs of a few users."""
 
     def __init__(self, items: Items | None = None) -> None:
-        self.rows, self.seen, self.graphs = new_rows(USERS), SeenPages(), Graphs()
+        self.rows, self.seen, self.graphs = new_rows(USERS), SeenPages(USERS), Graphs()
         self.items = items or Items()
         self.late = self.duplicates = 0
 
