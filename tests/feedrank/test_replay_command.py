@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
@@ -73,6 +74,41 @@ def test_killed_anywhere_and_resumed_it_has_the_same_digest(
     process.wait()
     if the_job(data).state is not State.FINISHED:
         assert cli.run(["jobs", "resume", job.id]) == 0
+    assert digest_of(capsys, "june") == expected
+
+
+def other_process(of: subprocess.Popen[str]) -> int:
+    """The pid of the process that a replay with two jobs has started, once it is there."""
+    deadline_s = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline_s and of.poll() is None:
+        for pid in Path(f"/proc/{of.pid}/task/{of.pid}/children").read_text().split():
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return int(pid)
+        time.sleep(0.01)
+    raise AssertionError("there is no other process")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 1.5])
+def test_when_one_of_two_processes_dies_the_job_fails_and_can_be_resumed(
+    tmp_path: Path,
+    data: Path,
+    lines: Lines,
+    stream: Stream,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    after_s: float,
+) -> None:
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")  # so that it dies at work
+    path = written(tmp_path / "a.jsonl", lines)
+    process = started(data, path, "--into", "june", "--to", str(stream.end_ms), "--jobs", "2")
+    pid = other_process(process)
+    time.sleep(after_s)  # while it imports, or later: any point will do
+    os.kill(pid, signal.SIGKILL)
+    assert process.wait(WAIT_S) == ExitCode.INTERNAL
+    assert the_job(data).state is State.FAILED
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "50")
+    assert cli.run(["jobs", "resume", the_job(data).id, "--jobs", "2"]) == 0
     assert digest_of(capsys, "june") == expected
 
 

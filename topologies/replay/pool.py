@@ -35,7 +35,7 @@ from topologies.replay.spool import Spool
 from topologies.replay.steps import Moved, Steps
 
 Phase = Literal["users", "items", "features", "feeds"]
-TOLD_EVERY_S = 0.2
+TOLD_EVERY_S, TAKE_S = 0.2, 10.0
 PR_SET_PDEATHSIG = 1
 FETCH_RECORDS = 20_000
 
@@ -191,10 +191,15 @@ def _failed(work: Future[_Outcome]) -> bool:
 
 
 def _untaken(taken: Any, partitions: Sequence[int]) -> Iterator[int]:
-    """Partitions that no process has taken yet; `taken`: how many they have."""
+    """Partitions that no process has taken yet; `taken`: how many they have. Raises BrokenProcessPool when
+    one was killed while it took one."""
     while True:
-        with taken.get_lock():
+        if not taken.acquire(timeout=TAKE_S):
+            raise BrokenProcessPool("nobody gives back the count of partitions")
+        try:
             at, taken.value = taken.value, taken.value + 1
+        finally:
+            taken.release()
         if at >= len(partitions):
             return
         yield partitions[at]
