@@ -289,5 +289,6 @@ Runner = Inline | Processes
 
 
 def runner(directory: Path, settings: Settings, jobs: int) -> Runner:
-    """Steps in `jobs` processes; 1: in this one."""
-    return Inline(directory, settings) if jobs == 1 else Processes(directory, settings, jobs)
+    """Steps in `jobs` processes, of which more than partitions would have nothing to do; 1: in this one."""
+    count = min(jobs, Shadow(directory).definition().partitions)
+    return Inline(directory, settings) if count == 1 else Processes(directory, settings, count)
