@@ -240,6 +240,8 @@ class ItemIndex(ItemColumns):
                 self.by_topic.add(topic, slot)
             topics.append((its_topics + _NO_TOPICS)[:ITEM_TOPICS_MAX])
             self.topics_most = max(self.topics_most, len(its_topics))
+        self.by_author.show()
+        self.by_topic.show()
         slots = np.array([slot for slot, _ in items], np.int64)
         self.author[slots] = authors
         self.topics[slots] = np.array(topics, np.int32).reshape(-1, ITEM_TOPICS_MAX)

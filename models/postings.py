@@ -49,6 +49,7 @@ class Postings:
         self._keep, self._rows, self._recency = keep, rows, recency
         self._windows: list[_Window | None] = []
         self._thin: set[int] = set()
+        self._joined: dict[int, int] = {}  # group -> the newest place that an item took, until it is shown
         self._index = HashIndex(reserve, LOAD_PERCENT_FAST)
         self._first_alike = HashIndex(reserve, LOAD_PERCENT_FAST)
         self._next_alike: I32 = np.full(max(64, reserve), -1, np.int32)
@@ -111,19 +112,29 @@ class Postings:
         return group
 
     def add(self, group: int, item: int) -> None:
-        """A live item joins its group."""
+        """A live item joins its group; call `show` after the last of some, before anything is asked."""
         window = self._windows[group]
         assert window is not None
-        whole = len(window.items) == self.items.item(group)
-        self.items[group] += 1
-        at = self._position(window, item)
-        if at == 0 and not whole:
+        held, live = len(window.items), self.items.item(group)
+        self.items[group] = live + 1
+        recency = self._recency(item)
+        at = self._position(window, recency)
+        if at == 0 and held != live:
             return  # older than all that the window holds
         window.items.insert(at, item)
-        window.created_ms.insert(at, self._recency(item)[0])
-        if len(window.items) > 2 * self._keep:
+        window.created_ms.insert(at, recency[0])
+        if held == 2 * self._keep:
             del window.items[0], window.created_ms[0]
-        self._changed(group, window, len(window.items) - at)
+        place = len(window.items) - at
+        self._joined[group] = min(self._joined.get(group, place), place)
+
+    def show(self) -> None:
+        """Let readers see what was added."""
+        for group, place in self._joined.items():
+            window = self._windows[group]
+            assert window is not None
+            self._changed(group, window, place)
+        self._joined.clear()
 
     def remove(self, group: int, item: int) -> None:
         """An item leaves its group; its recency must still be the one that it was added with."""
@@ -133,7 +144,7 @@ class Postings:
         if not self.items[group]:
             self._forget(group)
             return
-        at = self._position(window, item)
+        at = self._position(window, self._recency(item))
         if at < len(window.items) and window.items[at] == item:
             del window.items[at], window.created_ms[at]
             if len(window.items) < self._keep and len(window.items) < self.items[group]:
@@ -154,9 +165,9 @@ class Postings:
         window = self._windows[group] if 0 <= group < len(self._windows) else None
         return np.array(window.items[: -count - 1 : -1] if window else [], np.int32)
 
-    def _position(self, window: _Window, item: int) -> int:
-        """Where the item stands, or would stand, in the window: by (created_ms, fp)."""
-        created_ms, fp = self._recency(item)
+    def _position(self, window: _Window, recency: tuple[int, int]) -> int:
+        """Where an item of this (created_ms, fp) stands, or would stand, in the window."""
+        created_ms, fp = recency
         low = bisect_left(window.created_ms, created_ms)
         high = bisect_right(window.created_ms, created_ms, low)
         return low if low == high else bisect_left(window.items, fp, low, high, key=self._fp_of)
