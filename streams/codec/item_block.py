@@ -20,7 +20,7 @@ from streams.codec.avro_block import Whole
 from streams.codec.embedding import quantise
 from streams.codec.item_fields import vectors
 from streams.codec.schemas import BundledSchemas, Schemas
-from streams.codec.text import Text, absent, list_offsets, numbers, plain
+from streams.codec.text import Text, list_lengths, list_offsets, numbers, plain
 from streams.limits import (
     CLOCK_AHEAD_MS_MAX,
     EMBEDDING_DIMENSIONS_MAX,
@@ -129,9 +129,7 @@ def _repeated(column: pa.Array) -> U64:
 
 def _topics(lists: pa.Array) -> NDArray[np.uint32] | None:
     """uint32[n, 4]: of the first four distinct topics of each item the distinct fp32; 0 behind them."""
-    sizes, nowhere = np.diff(list_offsets(lists)), absent(lists)
-    if nowhere is not None:
-        sizes = np.where(nowhere, 0, sizes)
+    sizes = list_lengths(lists, nowhere=0)
     width = int(sizes.max())
     if width > TOPICS_TOLD_APART_MAX:
         return None

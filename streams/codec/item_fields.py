@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streams.codec.json_batch import Document, parse
 from streams.codec.opened import Fetch, Opened
-from streams.codec.text import absent, list_offsets, plain
+from streams.codec.text import absent, list_lengths, plain
 from streams.dead_letters import Reason
 from streams.limits import EMBEDDING_DIMENSIONS_MAX
 
@@ -45,10 +45,7 @@ def from_avro(opened: Opened) -> ItemFields:
 def vectors(lists: pa.Array) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """float32[n, 64], padded with zeros (longer ones cut; a null in them is NaN), and how long each list is
     (NO_EMBEDDING: there is none)."""
-    counts, nowhere = np.diff(list_offsets(lists)), absent(lists)
-    if nowhere is not None:
-        counts = np.where(nowhere, NO_EMBEDDING, counts)
-    flat = lists.flatten()
+    counts, flat = list_lengths(lists, NO_EMBEDDING), lists.flatten()
     values, missing = plain(flat).astype(np.float32), absent(flat)
     if missing is not None:
         values[missing] = np.nan

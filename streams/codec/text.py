@@ -121,6 +121,12 @@ def list_offsets(column: pa.Array) -> I64:
     return np.frombuffer(buffer, np.int32, len(column) + 1, column.offset * 4).astype(np.int64)
 
 
+def list_lengths(column: pa.Array, nowhere: int) -> I64:
+    """int64[n]: how many values each list has; `nowhere` where there is none."""
+    lengths, missing = np.diff(list_offsets(column)), absent(column)
+    return lengths if missing is None else np.where(missing, nowhere, lengths)
+
+
 def numbers(column: pa.Array) -> tuple[I64, Mask | None]:
     """int64[n] of a whole-number column, 0 where absent, and where that is."""
     if column.null_count == len(column):
