@@ -18,11 +18,16 @@ from typing import Any
 import fastavro
 import numpy as np
 import orjson
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from benchmarks.figure import Figure
 from models.verbs import Role, Verb, VerbTable
+from streams.block import Block, Segment, slices
 from streams.codec import Decoder, ItemDecoder, encode_activity, encode_item
 from streams.codec.schemas import reader_text
+from streams.faust_private.raw import batches_of
+from streams.fetch import BLOCK_RECORDS_MIN
 from wire.partitioner import partitions_of
 
 BATCH_RECORDS, SLICE_RECORDS, ROUNDS = 4_000, 1_000, 60
@@ -134,6 +139,40 @@ def measure_activities(value_format: Any, documents: list[dict[str, Any]]) -> li
     return figures
 
 
+def fetched(documents: list[dict[str, Any]], value_format: Any) -> list[Segment]:
+    """The documents as a record batch of Kafka's."""
+    sender = {"producer_id": -1, "producer_epoch": -1, "base_sequence": -1}
+    batch = DefaultRecordBatchBuilder(2, 0, is_transactional=0, batch_size=1 << 24, **sender)
+    for n, one in enumerate(documents):
+        value = encode_activity(one, value_format)
+        batch.append(n, T0_MS + BATCH_RECORDS, one["actor"].encode(), value, [])
+    data = bytes(batch.build())
+    records = MemoryRecords(data).next_batch()
+    segment = Segment.of(records, batches_of(data, 1)[0])
+    assert segment is not None
+    return [segment]
+
+
+def measure_fetched(value_format: Any, documents: list[dict[str, Any]]) -> Figure:
+    """As the worker does it: a block of a fetch, unpacked and decoded."""
+    segments = fetched(documents[:BLOCK_RECORDS_MIN], value_format)
+    decoder = Decoder(value_format, VERBS, PARTITIONS)
+
+    def decode() -> None:
+        [batch] = slices(("t", 0), 0, Block(segments), BLOCK_RECORDS_MIN)
+        columns, dead = decoder.decode_batch(batch)
+        assert len(columns) == BLOCK_RECORDS_MIN
+        assert not dead
+
+    return Figure(
+        "decode",
+        f"activities {value_format}, {BLOCK_RECORDS_MIN:,} of a fetch, unpacked",
+        best_us(decode, BLOCK_RECORDS_MIN, ROUNDS),
+        "us/record",
+        better="lower",
+    )
+
+
 def measure_bad(documents: list[dict[str, Any]]) -> Figure:
     """One truncated record in every hundred."""
     values = [encode_activity(one) for one in documents]
@@ -191,6 +230,7 @@ def main() -> None:
     for value_format in ("avro", "json"):
         for figure in measure_activities(value_format, documents):
             print(json.dumps(figure.fields()), flush=True)
+        print(json.dumps(measure_fetched(value_format, documents).fields()), flush=True)
     print(json.dumps(measure_bad(documents).fields()), flush=True)
     for value_format in ("avro", "json"):
         print(json.dumps(measure_items(value_format, catalogue).fields()), flush=True)

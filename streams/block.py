@@ -84,6 +84,10 @@ class Block:
         """int64[count]: one value per segment, for each of its records."""
         return np.repeat(np.array(values, np.int64), [one.count for one in self.segments])
 
+    def body(self) -> bytes:
+        """All records, decompressed."""
+        return b"".join([one.body() for one in self.segments])
+
     @cached_property
     def records(self) -> list[Any]:
         """aiokafka's records."""

@@ -25,7 +25,9 @@ from streams.limits import ACTIVITY_BYTES_MAX
 Format = Literal["avro", "json"]
 UNSURE_RECORDS_MAX = {"avro": 250, "json": 1_000}
 """Records that may be bad and are decoded in one hold of the loop: what is wrong with each takes a look at it
-alone, up to 60 us. (JSON is always looked at so, at 10 us.)"""
+alone, up to 60 us (JSON 10)."""
+AT_ONCE_RECORDS_MIN = {"avro": 250, "json": 1_000}
+"""Fewer take less time one by one: 100 of Avro 0.4 ms instead of 0.55, of JSON 0.4 instead of 0.75."""
 
 _TEXTS = ("activity_id", "actor", "verb", "object", "target", "slate_id", "undone_verb")
 _NUMBERS = ("event_time", "dwell_ms", "position", "undone_event_time")
@@ -44,6 +46,7 @@ class Decoder:
         self._verbs = verbs
         self._partitions = partitions
         self._unsure_max = UNSURE_RECORDS_MAX[value_format]
+        self._at_once_min = AT_ONCE_RECORDS_MIN[value_format]
         self._opener: Opener = (
             JsonOpener("activity")
             if value_format == "json"
@@ -68,8 +71,8 @@ class Decoder:
         return max(len(batch), 1) if whole else self._unsure_max
 
     def _read_at_once(self, batch: RecordBatch) -> ActivityColumns | None:
-        """The columns of records that lie in a block of good ones."""
-        if not isinstance(batch, BlockBatch):
+        """The columns of records that lie in a large block of good ones."""
+        if not isinstance(batch, BlockBatch) or batch.block.count < self._at_once_min:
             return None
         if self not in batch.block.made:
             batch.block.made[self] = self._all_good(batch.block, batch.partition)

@@ -16,9 +16,10 @@ import pyruhvro
 from numpy.typing import NDArray
 
 from streams.block import Block
-from streams.codec.avro_block import BlockReader, Whole, first_head
+from streams.codec.avro_block import BlockReader, first_head
 from streams.codec.avro_length import Unsure, encoded_lengths, shortest_total
 from streams.codec.avro_walk import Malformed, Walk
+from streams.codec.frames import Whole
 from streams.codec.opened import I64, Fetch, Opened
 from streams.codec.schemas import (
     HEADER_BYTES,
@@ -59,7 +60,7 @@ class AvroOpener:
 
         Raises SchemaPending when the first one's schema id is not known yet.
         """
-        body = b"".join([segment.body() for segment in block.segments])
+        body = block.body()
         try:
             head = first_head(body)
         except IndexError:

@@ -16,8 +16,8 @@ from models.fingerprint import FP32
 from streams.batch import RecordBatch
 from streams.block import BlockBatch
 from streams.codec.avro_batch import AvroOpener
-from streams.codec.avro_block import Whole
 from streams.codec.embedding import quantise
+from streams.codec.frames import Whole
 from streams.codec.item_fields import vectors
 from streams.codec.schemas import BundledSchemas, Schemas
 from streams.codec.text import Text, list_lengths, list_offsets, numbers, plain

@@ -14,6 +14,8 @@ import orjson
 import pyarrow as pa
 
 from streams.block import Block
+from streams.codec.frames import Whole
+from streams.codec.json_block import JsonBlockReader
 from streams.codec.opened import Fetch, Opened
 from streams.codec.schemas import Kind, arrow_schema, reader_text
 from streams.dead_letters import Reason
@@ -30,11 +32,13 @@ class JsonOpener:
 
     def __init__(self, kind: Kind) -> None:
         self._schema = arrow_schema(reader_text(kind))
+        self._blocks = JsonBlockReader(self._schema)
         required = {f["name"] for f in json.loads(reader_text(kind))["fields"] if "default" not in f}
         self._optional = {name: f'"{name}"'.encode() for name in self._schema.names if name not in required}
 
-    def open_block(self, block: Block) -> None:
-        """Text has no columns to read at once."""
+    def open_block(self, block: Block) -> Whole | None:
+        """All records of a block at once, where all are good; else None."""
+        return self._blocks.read(block, block.body())
 
     def open(self, fetch: Fetch, rows: Sequence[int]) -> Opened:
         """Values of the wrong type are refused and become null, so that columns stay aligned."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from streams.block import Block
-from streams.codec.avro_block import Whole
+from streams.codec.frames import Whole
 from streams.dead_letters import DeadLetter, Reason
 
 I64 = NDArray[np.int64]

@@ -15,6 +15,7 @@ from streams import fetch as fetching
 from streams.batch import RecordBatch
 from streams.block import BlockBatch
 from streams.codec import Decoder
+from streams.codec.activities import AT_ONCE_RECORDS_MIN, Format
 from streams.dead_letters import Reason
 from streams.faust_private.raw import RawFetch, batches_of
 from streams.fetch import Unpacker
@@ -43,6 +44,7 @@ Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
 def _small_batches_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "SEGMENT_RECORDS_MIN", 0)
     monkeypatch.setattr(fetching, "BLOCK_RECORDS_MIN", 10)
+    monkeypatch.setattr(DECODER, "_at_once_min", 0)
 
 
 def kept(fetch: RawFetch, log: Log) -> RawFetch:
@@ -214,3 +216,19 @@ def _varint(number: int) -> bytes:
 
 def _text(text: bytes) -> bytes:
     return _varint(len(text)) + text
+
+
+@pytest.mark.parametrize("value_format", AT_ONCE_RECORDS_MIN)
+def test_few_records_are_decoded_one_by_one(value_format: Format) -> None:
+    decoder = Decoder(value_format, VERBS, PARTITIONS)
+    value = avro if value_format == "avro" else as_json
+    for count, few in (
+        (AT_ONCE_RECORDS_MIN[value_format] - 1, True),
+        (AT_ONCE_RECORDS_MIN[value_format], False),
+    ):
+        one = activity(PARTITION)
+        records: list[Record] = [(one["actor"].encode(), value(one), [])] * count
+        [batch] = Unpacker(fetched(records, per_batch=count)).blocks(count)
+        assert isinstance(batch, BlockBatch)
+        assert len(decoder.decode_batch(batch)[0]) == count
+        assert (decoder not in batch.block.made) == few
