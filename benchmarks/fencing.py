@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from benchmarks.figure import Figure
 from benchmarks.ingest import OURS_S_MAX, WARM_UP_SHARE, track
-from benchmarks.measure import cpu_s
 from benchmarks.place import Place
+from benchmarks.processes import cpu_s
 from benchmarks.stream import ActivityStream
 from benchmarks.worker import Scrape, Worker, feedrank
 

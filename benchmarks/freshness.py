@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from benchmarks.figure import Figure
 from benchmarks.load import BURST_PER_S
-from benchmarks.measure import Contender, cpu_s
+from benchmarks.measure import Contender
 from benchmarks.observer import Observer
 from benchmarks.place import Place, running
+from benchmarks.processes import cpu_s, peak_mb
 from benchmarks.stream import ActivityStream, produce_items
 from benchmarks.worker import Scrape, Worker, quantile, source_path
 from tests.services import start_kafka, start_redis
@@ -108,7 +109,7 @@ def _measure(scene: Scene, subject: str, rate: float, visits: int, seed: int) ->
     for q, goal in ((0.5, P50_GOAL_MS), (0.99, P99_GOAL_MS)):
         name = f"{subject}, p{q * 100:.0f}"
         inside = quantile(before, after, METRIC, q) * 1_000
-        yield _ms(f"{name}, worker's histogram", inside, goal, note)
+        yield _ms(f"{name}, worker's histogram", inside, goal, note, cpu_after - cpu_before, peak_mb(pid))
         seen = f"{len(observer.seconds)} visits seen, {observer.unanswered} without a feed"
         yield _ms(f"{name}, observer outside", observer.quantile_ms(q), goal, seen)
     held = quantile(before, after, "loop_hold_seconds", 1.0) * 1_000
@@ -123,5 +124,9 @@ def _measure(scene: Scene, subject: str, rate: float, visits: int, seed: int) ->
     yield _ms(f"{subject}, longest loop hold", held, HOLD_GOAL_MS, note)
 
 
-def _ms(subject: str, value: float, goal: float, note: str) -> Figure:
-    return Figure("freshness", subject, value, "ms", goal=goal, better="lower", note=note)
+def _ms(
+    subject: str, value: float, goal: float, note: str, cpu_s: float | None = None, mb: float | None = None
+) -> Figure:
+    return Figure(
+        "freshness", subject, value, "ms", goal=goal, better="lower", cpu_s=cpu_s, peak_mb=mb, note=note
+    )

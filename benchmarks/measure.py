@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.processes import TICKS_PER_S, cpu_s, peak_mb
 from tests.services import dies_with_us
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-KB_PER_MB = 1024
 TAIL_CHARS = 1_500
 
 
@@ -61,29 +60,8 @@ class Outcome:
         return first, last
 
 
-def cpu_s(pid: int) -> float:
-    """User and system seconds of a running process, all threads, children not."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
-
-
-def peak_mb(pid: int) -> float:
-    """Largest resident set of a running process so far."""
-    return _status_mb(pid, "VmHWM:")
-
-
-def resident_mb(pid: int) -> float:
-    """Resident set of a running process now."""
-    return _status_mb(pid, "VmRSS:")
-
-
-def _status_mb(pid: int, name: str) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) / KB_PER_MB for line in lines if line.startswith(name))
-
-
 class Contender:
-    """A started process whose rusage is taken when it ends."""
+    """A started process whose CPU is taken when it ends, and its peak memory whenever it is looked at."""
 
     def __init__(self, subject: str, command: Sequence[str], log: Path, env: dict[str, str] | None = None):
         self.outcome = Outcome(subject)
@@ -107,12 +85,12 @@ class Contender:
         """False once it has ended; then `outcome` has its CPU and peak memory."""
         if self.process.returncode is not None:
             return False
+        self.outcome.peak_mb = max(self.outcome.peak_mb, peak_mb(self.pid))
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if pid == 0:
             return True
         self.process.returncode = os.waitstatus_to_exitcode(status)
         self.outcome.cpu_s = usage.ru_utime + usage.ru_stime
-        self.outcome.peak_mb = usage.ru_maxrss / KB_PER_MB
         self.outcome.wall_s = time.monotonic() - self._started
         return False
 
@@ -147,7 +125,7 @@ class Contender:
                 self.outcome.marks.append(Mark(int(parts[1]), float(parts[2])))
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """SIGTERM, then kill -9; rusage is taken."""
+        """SIGTERM, then kill -9; its CPU is taken."""
         if not self.running():
             return
         self.process.terminate()

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from benchmarks.figure import Figure
-from benchmarks.measure import resident_mb
 from benchmarks.place import Place
+from benchmarks.processes import resident_mb
 from benchmarks.stream import user_id
 from benchmarks.worker import source_path
 
@@ -139,10 +139,10 @@ def probe(kind: str, count: int) -> float:
     """Resident bytes of one thing, in this process."""
     PROBES[kind](min(count, 10_000))  # imports and first allocations do not count
     gc.collect()
-    before = resident_mb(os.getpid())
+    before = resident_mb()
     kept = PROBES[kind](count)
     gc.collect()
-    grown = resident_mb(os.getpid()) - before
+    grown = resident_mb() - before
     assert kept is not None
     return grown * BYTES_PER_MB / count
 

@@ -21,6 +21,8 @@ import numpy as np
 
 from benchmarks.figure import Figure
 from benchmarks.measure import on_one_thread
+from benchmarks.processes import peak_mb
+from benchmarks.rank_emitted import emitted
 from benchmarks.rank_pandas import PandasRanker, slots_of
 from models.candidates import Candidates, Query, draw_seeds, gather
 from models.candidates.query import USERS_MAX
@@ -115,6 +117,7 @@ def figures(bench: Bench) -> list[Figure]:
 
     bench.rank()
     whole = bench.least(bench.rank_slice)
+    used, mb = time.process_time(), peak_mb()
     gathering = bench.least(lambda number: gather(bench.query(bench.slices[number])))
     featuring, anew = bench.least(features), bench.least(features_anew)
     peer = peer_seconds(bench, candidates)
@@ -122,7 +125,7 @@ def figures(bench: Bench) -> list[Figure]:
     note = f"{width:.0f} candidates x {len(FEATURE_NAMES)} features, slices of {bench.slice_users}"
     return [
         Figure("rank", "feedrank", 1 / whole, "feeds/s of CPU", "pandas, one user at a time", 1 / peer,
-               goal=GOAL_FEEDS_PER_S, note=note),
+               goal=GOAL_FEEDS_PER_S, cpu_s=used, peak_mb=mb, note=note),
         Figure("rank, per feed", "all of it", whole * 1e6, "us", goal=200, better="lower"),
         Figure("rank, per feed", "gather", gathering * 1e6, "us", better="lower"),
         Figure("rank, per feed", "features and score", featuring * 1e6, "us", better="lower"),
@@ -164,7 +167,7 @@ def main() -> None:
         profiler.runcall(lambda: [bench.rank() for _ in range(4)])
         pstats.Stats(profiler).sort_stats(asked.profile).print_stats(60)
         return
-    for figure in figures(bench):
+    for figure in figures(bench) + emitted(bench):
         print(json.dumps(figure.fields()), flush=True)
 
 

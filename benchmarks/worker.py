@@ -12,7 +12,8 @@ from pathlib import Path
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.measure import BenchmarkFailed, Contender, Mark, cpu_s
+from benchmarks.measure import BenchmarkFailed, Contender, Mark
+from benchmarks.processes import cpu_s
 from tests.services import ROOT, free_port
 from wire.names import ACTIVITIES, Namespace
 

@@ -173,14 +173,7 @@ class FeedMaker:
 
     def _made(self, ranked: RankedFeed, known: ItemsKnown | None) -> MadeFeed:
         items = ranked.items.tolist()
-        entries = Entries(
-            [self._part(item) for item in items],
-            ranked.scores.tolist(),
-            [
-                self._reason(ranked, *code)
-                for code in zip(ranked.source.tolist(), ranked.reason.tolist(), strict=True)
-            ],
-        )
+        entries = Entries(self._item_parts(items), ranked.scores.tolist(), self._reason_parts(ranked))
         feed = FeedToWrite(
             ranked.user.decode(),
             ranked.surface,
@@ -202,20 +195,24 @@ class FeedMaker:
         named = [(-n, ids[t]) for t, n in counts.items() if t >= 0]
         return tuple(name for _, name in sorted(named)[:FEED_TOPICS])
 
-    def _part(self, item: int) -> bytes:
-        part = self._parts.get(item)
-        if part is None:
+    def _item_parts(self, items: list[int]) -> list[bytes]:
+        known = list(map(self._parts.get, items))
+        if None in known:
             if len(self._parts) >= PARTS_KEPT_MAX:
                 self._parts.clear()
-            part = self._parts[item] = entry_of(self.index, item)
-        return part
+            self._parts |= {item: entry_of(self.index, item) for item in items if item not in self._parts}
+            known = [self._parts[item] for item in items]
+        return known  # type: ignore[return-value]  # those that were None are there now
 
-    def _reason(self, ranked: RankedFeed, source: int, code: int) -> bytes:
-        part = self._reasons.get((source, code))
-        if part is None:
-            part = reason_part(SOURCE_NAMES[source], ranked.explainer.texts(code))
-            self._reasons[source, code] = part
-        return part
+    def _reason_parts(self, ranked: RankedFeed) -> list[bytes]:
+        codes = list(zip(ranked.source.tolist(), ranked.reason.tolist(), strict=True))
+        known = list(map(self._reasons.get, codes))
+        if None in known:
+            for source, code in set(codes) - self._reasons.keys():
+                why = ranked.explainer.texts(code)
+                self._reasons[source, code] = reason_part(SOURCE_NAMES[source], why)
+            known = [self._reasons[code] for code in codes]
+        return known  # type: ignore[return-value]
 
     def forget(self, items: Iterable[int]) -> None:
         """These slots hold other items, or items that say something else of themselves."""

@@ -26,6 +26,8 @@ from tests.waiting import GUARD_S
 
 SMALL = ActivityStream(4_000, users=300, items=50)
 
+BALLAST_MB = 200
+
 
 def test_a_higher_value_meets_a_goal_and_gives_a_ratio_above_one() -> None:
     figure = Figure("a", "b", 300.0, "x/s", peer="p", peer_value=100.0, goal=3.0, goal_on="ratio")
@@ -178,12 +180,14 @@ def test_the_rate_counts_only_after_the_warm_up() -> None:
 
 
 def test_a_process_is_charged_for_its_threads_and_its_printed_marks_are_read(tmp_path: Path) -> None:
+    ballast = b"\1" * (BALLAST_MB << 20)  # what we have is not the process's
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('mark', 7, time.process_time())"
     contender = Contender("burner", [sys.executable, "-c", burn], tmp_path / "log")
     outcome = contender.wait(GUARD_S)
     contender.printed_marks()
     assert outcome.cpu_s >= 0.3
-    assert outcome.peak_mb > 1
+    assert 1 < outcome.peak_mb < BALLAST_MB
+    assert len(ballast)
     assert [m.processed for m in outcome.marks] == [7]
 
 

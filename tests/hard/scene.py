@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from benchmarks.measure import cpu_s, resident_mb
+from benchmarks.processes import cpu_s, resident_mb
 from benchmarks.worker import Scrape
 from feedrank.load.events import ItemEvent
 from tests.hard.load import Load
