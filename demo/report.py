@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demo.command import feedrank_here
 from demo.groups import GROUPS
 from demo.run import Outcome
 from demo.site import RECORDING, Site
@@ -28,7 +29,7 @@ def lines_of(outcome: Outcome, site: Site) -> Iterator[str]:
             yield f"clicks: {group:<14} {with_interval(last.groups[group])}"
     yield f"        ranked - chronological {gained(last.gain())}"
     recording = site.root / RECORDING
-    yield f"what was sent is in {recording} (`feedrank load jsonl` sends it again)"
+    yield f"what was sent is in {recording} (`{feedrank_here()} load jsonl` sends it again)"
     if outcome.settled is not None:
         yield f"digest: {outcome.settled.digest} of rows and settled feeds; this makes the same again:"
-        yield f"        {outcome.settled.command(recording)} && feedrank digest again"
+        yield f"        {outcome.settled.command(recording)} && {feedrank_here()} digest again"

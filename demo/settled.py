@@ -11,6 +11,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from demo.command import feedrank_here
 from streams.settings import Settings
 from topologies.digest_sources import digest_directory, digest_heads
 from topologies.replay.steps import position_of
@@ -33,7 +34,7 @@ class Settled:
     def command(self, recording: Path) -> str:
         """What makes the same again."""
         options = f"--to {self.as_of_ms} --into again --feeds files"
-        return f"TICK_S={self.tick_s} feedrank replay {recording} {options}"
+        return f"TICK_S={self.tick_s} {feedrank_here()} replay {recording} {options}"
 
 
 def settle(settings: Settings, ends: dict[int, int]) -> int | None:

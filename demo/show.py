@@ -9,8 +9,9 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.live import Live
 
-from demo.snapshot import Snapshot, clock, plain
+from demo.snapshot import Snapshot, clock, plain, plain_feed
 from demo.view import View
+from demo.visitor import Shown
 
 PLAIN_EVERY_S = 2.0
 
@@ -45,11 +46,14 @@ class Picture:
 
 
 class Lines:
-    """A line every two seconds, and every event as it comes."""
+    """A line every two seconds, every event as it comes, and the visitor's feed: when it is there, and the
+    first one that a worker makes which was away."""
 
     def __init__(self) -> None:
         self._events = 0
         self._said_s = float("-inf")
+        self._older: Shown | None = None
+        self._feed_is_new = True
 
     def __enter__(self) -> Self:
         return self
@@ -67,6 +71,11 @@ class Lines:
         if snapshot.elapsed_s - self._said_s >= PLAIN_EVERY_S:
             self._said_s = snapshot.elapsed_s
             print(plain(snapshot), flush=True)
+        if not snapshot.worker_up:
+            self._older, self._feed_is_new = snapshot.shown, True
+        elif self._feed_is_new and snapshot.shown is not None and snapshot.shown != self._older:
+            self._feed_is_new = False
+            print("\n".join(plain_feed(snapshot.shown)), flush=True)
 
 
 def show_on(console: Console) -> Picture | Lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from demo.click_through import Rate
@@ -11,6 +11,7 @@ from demo.groups import GROUPS
 from demo.visitor import Moved, Shown
 
 LATENCY_S_MAX = 10.0
+PLAIN_ITEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,17 @@ def gained(gain: tuple[float, float, float] | None) -> str:
 def plain(snapshot: Snapshot) -> str:
     """One line for those without a terminal."""
     s = snapshot
-    through = " ".join(f"{group} {s.groups[group].value:.1%}" for group in GROUPS if group in s.groups)
+    through = ", ".join(f"{group} {with_interval(s.groups[group])}" for group in GROUPS if group in s.groups)
     return (
         f"{clock(s.elapsed_s)} {s.activities_per_s:.0f} activities/s, lag {s.lag}, "
         f"{s.feeds_per_s:.0f} feeds/s, event to Redis p50 {milliseconds(s.p50_s)} p99 "
         f"{milliseconds(s.p99_s)}, duplicates {s.duplicates}, undone {s.undone}, "
         f"dead letters {s.dead}; clicks: {through}"
     )
+
+
+def plain_feed(shown: Shown) -> Iterator[str]:
+    """The top of the visitor's feed, with reasons."""
+    yield "your feed (user you):"
+    for place, entry in enumerate(shown.entries[:PLAIN_ITEMS], 1):
+        yield f"  {place}  {entry.id} {entry.title or ''}: {'; '.join(entry.why)}"

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.click_through import Rate
+from demo.command import feedrank_here
 from demo.groups import GROUPS
 from demo.snapshot import Snapshot, clock, gained, milliseconds, with_interval
 from demo.visitor import SHOWN_ITEMS, Moved, Shown
@@ -86,7 +87,7 @@ def _feed(s: Snapshot, wide: bool) -> RenderResult:
     example = s.shown.entries[0].id if s.shown and s.shown.entries else "ITEM"
     at = "" if s.url.endswith(":8080/") or not s.url else f" --api {s.url}"
     yield Text.from_markup(
-        f"[bold]your feed[/] (user you{age})   [dim]feedrank act you like {example}{at}[/]",
+        f"[bold]your feed[/] (user you{age})   [dim]{escape(feedrank_here())} act you like {example}{at}[/]",
         overflow="ellipsis",
     )
     if s.shown is None:

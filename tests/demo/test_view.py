@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from demo.click_through import Rate
+from demo.command import feedrank_here
 from demo.show import Lines, Picture, show_on
-from demo.snapshot import Snapshot, plain
+from demo.snapshot import Snapshot, plain, with_interval
 from demo.topic_log import ForeignAct
 from demo.view import View
 from demo.visitor import WAIT_S, Moved, Shown, Visitor, moves
@@ -115,17 +118,60 @@ def test_the_worker_being_down_is_said() -> None:
 def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(show_on(Console(file=io.StringIO())), Lines)
     assert isinstance(show_on(Console(file=io.StringIO(), force_terminal=True)), Picture)
+    feedless = replace(FULL, shown=None)
     with Lines() as show:
-        show.update(replace(FULL, elapsed_s=1.0, events=((0.5, "one"),)))
-        show.update(replace(FULL, elapsed_s=1.5, events=((0.5, "one"), (1.4, "two"))))
-        show.update(replace(FULL, elapsed_s=3.5, events=((0.5, "one"), (1.4, "two"))))
+        show.update(replace(feedless, elapsed_s=1.0, events=((0.5, "one"),)))
+        show.update(replace(feedless, elapsed_s=1.5, events=((0.5, "one"), (1.4, "two"))))
+        show.update(replace(feedless, elapsed_s=3.5, events=((0.5, "one"), (1.4, "two"))))
     said = capsys.readouterr().out.splitlines()
     assert said == [
         "0:00 one",
-        plain(replace(FULL, elapsed_s=1.0)),
+        plain(replace(feedless, elapsed_s=1.0)),
         "0:01 two",
-        plain(replace(FULL, elapsed_s=3.5)),
+        plain(replace(feedless, elapsed_s=3.5)),
     ]
+
+
+def test_plain_lines_tell_the_feed_when_it_is_there_and_when_the_worker_is_back(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    newer = replace(FULL.shown or pytest.fail("there is a feed"), version=Version(1, 99, 3, 4_000))
+    with Lines() as show:
+        show.update(replace(FULL, shown=None))
+        assert "your feed" not in capsys.readouterr().out
+        for _ in range(2):
+            show.update(FULL)
+        show.update(replace(FULL, worker_up=False))
+        show.update(FULL)  # still the one of before
+        said = capsys.readouterr().out
+        assert said.count("your feed") == 1
+        assert "you follow author-7; people like it; about jazz" in said
+        for _ in range(2):
+            show.update(replace(FULL, shown=newer))
+    assert capsys.readouterr().out.count("your feed") == 1
+
+
+def test_plain_lines_say_how_sure_click_rates_are() -> None:
+    assert with_interval(FULL.groups["ranked"]) in plain(FULL)
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_commands_are_shown_as_they_can_be_typed(
+    on_path: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine = tmp_path / ".venv" / "bin" / "feedrank"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("#!/bin/sh\n")
+    mine.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(mine.parent / "python"))
+    monkeypatch.setenv("PATH", str(mine.parent if on_path else tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert feedrank_here() == ("feedrank" if on_path else str(Path(".venv/bin/feedrank")))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert feedrank_here() == ("feedrank" if on_path else str(mine))
+    mine.unlink()
+    assert feedrank_here() == f"{sys.executable} -m feedrank.cli"
 
 
 def test_moves_name_what_rose_what_is_new_and_what_has_left() -> None:
