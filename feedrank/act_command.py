@@ -21,6 +21,7 @@ from serving.activities import parse_posted
 from serving.errors import FeedError, WrongRequestError
 from serving.reader import AsyncFeedReader
 from serving.sink import ActivitiesUnavailableError, KafkaSink
+from serving.verbs import Verbs
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
 from wire.names import SURFACES
@@ -86,7 +87,7 @@ class ThroughKafka:
 
     reader: AsyncFeedReader
     sink: KafkaSink
-    verbs: frozenset[str]
+    verbs: Verbs
 
     async def page(self, user: str, surface: str) -> Page:
         try:

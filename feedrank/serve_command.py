@@ -10,9 +10,12 @@ from typing import Any
 
 from aiohttp import web
 
+from models.verbs import GraphAct, Role, Verb
+from serving import verbs as served
 from serving.api import Api
 from serving.reader import AsyncFeedReader
 from serving.sink import KafkaSink
+from serving.verbs import DeclaredVerb, Verbs
 from streams.codec.encode import encode_activity
 from streams.errors import OperatorError
 from streams.health_server import port_error
@@ -23,6 +26,19 @@ from streams.settings import Settings
 from wire.names import ACTIVITIES
 
 SHUTDOWN_S = 2.0
+ROLES: dict[Role, served.Role] = {
+    Role.EXPOSURE: "exposure",
+    Role.WEAK: "weak",
+    Role.STRONG: "strong",
+    Role.NEGATIVE: "negative",
+    Role.GRAPH: "graph",
+    Role.UNDO: "undo",
+}
+GRAPH_ACTS: dict[GraphAct, served.GraphAct] = {
+    GraphAct.FOLLOW: "follow",
+    GraphAct.MUTE: "mute",
+    GraphAct.BLOCK: "block",
+}
 
 log = logger(__name__)
 
@@ -41,9 +57,20 @@ def activity_encoder(settings: Settings) -> Callable[[dict[str, Any]], bytes]:
     return lambda activity: encode_activity(activity, form, schema_id)
 
 
-def declared_verbs(settings: Settings) -> frozenset[str]:
-    """The verbs of the policy in force. Raises OperatorError for a broken policy."""
-    return frozenset(read_policy(settings.worker.policy).verbs.code)
+def declared_verbs(settings: Settings) -> Verbs:
+    """The verbs of the policy in force, for the read side. Raises OperatorError for a broken policy."""
+    return Verbs.of(map(_declared, read_policy(settings.worker.policy).verbs.verbs))
+
+
+def _declared(verb: Verb) -> DeclaredVerb:
+    return DeclaredVerb(
+        verb.name,
+        ROLES[verb.role],
+        GRAPH_ACTS.get(verb.graph),
+        value=verb.value,
+        affinity=verb.affinity,
+        makes_due=verb.makes_due,
+    )
 
 
 def feed_reader(settings: Settings) -> AsyncFeedReader:
@@ -78,10 +105,16 @@ async def run_api(settings: Settings, api: Api, started: Callable[[str], None]) 
 
 
 async def _serve(settings: Settings) -> None:
+    verbs = declared_verbs(settings)
+    if verbs.visit is None:
+        log.warning(
+            "the policy has no verb for visits: reads make no feed due. Declare one of role weak with "
+            "makes_due and without value and affinity"
+        )
     reader = feed_reader(settings)
     sink = KafkaSink(settings.kafka.confluent(), activity_encoder(settings))
     try:
-        api = Api(reader, sink, declared_verbs(settings))
+        api = Api(reader, sink, verbs)
         await run_api(settings, api, lambda url: log.info("serving feeds", url=url))
     finally:
         sink.close()

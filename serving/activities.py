@@ -1,4 +1,4 @@
-"""Activities as the API takes them: JSON in, checked as far as that needs no policy, ready to produce (1).
+"""Activities as the API takes them: JSON in, checked and completed, ready to produce (1).
 
 The worker checks everything once more; what it refuses becomes a dead letter. A client hears of its mistakes
 here, at once and by name. Limits are those of docs/wire.md (a test compares them).
@@ -16,6 +16,7 @@ import orjson
 
 from serving.errors import WrongRequestError
 from serving.marks import Kind
+from serving.verbs import Verbs
 from wire.names import ID_BYTES_MAX
 
 POSTED_MAX = 500
@@ -24,12 +25,9 @@ EVENT_TIME_MS_MAX = 4_102_444_800_000
 CLOCK_AHEAD_MS_MAX = 300_000
 DWELL_MS_MAX = 86_400_000
 POSITION_MAX = 32_767
-VISIT, VISITED = "visit", "feed"
-"""The verb of a read, and the object that stands for the feed itself."""
+VISITED = "feed"
+"""The object of a visit: it stands for the feed itself."""
 
-UNDO = "undo"
-HIDES = frozenset({"hide", "not_interested"})
-BLOCKS = frozenset({"mute", "block"})
 BLOCKED_KIND: dict[str, Kind] = {"author": "author", "topic": "topic"}
 TARGETS = ("author", "topic", "keyword")
 IDS = ("activity_id", "actor", "object", "slate_id")
@@ -55,11 +53,10 @@ class Mark:
     hide: bool
 
 
-def parse_posted(body: bytes, now_ms: int, verbs: frozenset[str] | None) -> list[Activity]:
+def parse_posted(body: bytes, now_ms: int, verbs: Verbs) -> list[Activity]:
     """The activities of a POST: one object or a list, completed with activity_id and event_time.
 
-    `verbs`: those that the policy declares; None: any. Raises WrongRequestError that names every wrong one;
-    then nothing of the request is to be used.
+    Raises WrongRequestError that names every wrong one; then nothing of the request is to be used.
     """
     try:
         posted = orjson.loads(body)
@@ -80,30 +77,30 @@ def parse_posted(body: bytes, now_ms: int, verbs: frozenset[str] | None) -> list
     return activities
 
 
-def visit(user: str, now_ms: int) -> Activity:
-    """A read of a feed, as an activity."""
+def visit(user: str, verb: str, now_ms: int) -> Activity:
+    """A read of a feed, as an activity; `verb`: the policy's for it (`Verbs.visit`)."""
     return {
         "activity_id": uuid.uuid4().hex,
         "actor": user,
-        "verb": VISIT,
+        "verb": verb,
         "object": VISITED,
         "event_time": now_ms,
     }
 
 
-def mark_of(activity: Activity) -> Mark | None:
+def mark_of(activity: Activity, verbs: Verbs) -> Mark | None:
     """What to hide (or show again) right now, before the worker has seen the activity."""
-    undone = activity["verb"] == UNDO
+    undone = activity["verb"] in verbs.undoes
     verb = activity.get("undone_verb") if undone else activity["verb"]
-    if verb in HIDES:
+    if verb in verbs.hides:
         return Mark(activity["actor"], "item", activity["object"], not undone)
     kind = BLOCKED_KIND.get(activity.get("target", "author"))
-    if verb in BLOCKS and kind:
+    if verb in verbs.blocks and kind:
         return Mark(activity["actor"], kind, activity["object"], not undone)
     return None
 
 
-def _checked(row: object, now_ms: int, verbs: frozenset[str] | None) -> Activity:
+def _checked(row: object, now_ms: int, verbs: Verbs) -> Activity:
     if not isinstance(row, dict):
         raise ValueError("not a JSON object; send the fields of an activity")
     unknown = row.keys() - FIELDS
@@ -124,7 +121,10 @@ def _checked(row: object, now_ms: int, verbs: frozenset[str] | None) -> Activity
         if name in activity:
             _check_number(name, activity[name], low, high)
     _check_words(activity, verbs)
-    _check_times(activity, now_ms)
+    if activity["verb"] in verbs.undoes:
+        _check_undo(activity, verbs)
+    if activity["event_time"] > now_ms + CLOCK_AHEAD_MS_MAX:
+        raise ValueError("event_time is more than 5 minutes ahead; set the clock, or leave it out")
     return activity
 
 
@@ -144,20 +144,19 @@ def _check_number(name: str, value: object, low: int, high: int) -> None:
         raise ValueError(f"{name} is {value!r}; it is an integer between {low:,} and {high:,}")
 
 
-def _check_words(activity: Mapping[str, Any], verbs: frozenset[str] | None) -> None:
+def _check_words(activity: Mapping[str, Any], verbs: Verbs) -> None:
     for name in ("verb", "undone_verb"):
         value = activity.get(name)
         if value is None:
             continue
-        if not isinstance(value, str) or (verbs is not None and value not in verbs):
-            declared = f"; the policy declares {', '.join(sorted(verbs))}" if verbs else ""
-            raise ValueError(f"{name} is {value!r}{declared}")
+        if not isinstance(value, str) or value not in verbs.names:
+            raise ValueError(f"{name} is {value!r}; the policy declares {', '.join(sorted(verbs.names))}")
     if activity.get("target", "author") not in TARGETS:
         raise ValueError(f"target is {activity['target']!r}; write {', '.join(TARGETS)} or leave it out")
 
 
-def _check_times(activity: Mapping[str, Any], now_ms: int) -> None:
-    if activity["event_time"] > now_ms + CLOCK_AHEAD_MS_MAX:
-        raise ValueError("event_time is more than 5 minutes ahead; set the clock, or leave it out")
-    if activity["verb"] == UNDO and not {"undone_verb", "undone_event_time"} <= activity.keys():
+def _check_undo(activity: Mapping[str, Any], verbs: Verbs) -> None:
+    if not {"undone_verb", "undone_event_time"} <= activity.keys():
         raise ValueError("an undo needs undone_verb and undone_event_time")
+    if activity["undone_verb"] in verbs.undoes:
+        raise ValueError("an undo cannot be undone; send the activity again with a new activity_id")

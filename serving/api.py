@@ -25,6 +25,7 @@ from serving.metrics import ApiMetrics
 from serving.pages import LIMIT_DEFAULT, FeedPage
 from serving.reader import AsyncFeedReader, PageOptions
 from serving.sink import ActivitiesUnavailableError, ActivitySink
+from serving.verbs import Verbs
 from serving.visits import Visits
 from wire.cursor import WrongCursorError
 
@@ -43,11 +44,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Api:
-    """What the handlers share. `verbs`: those that the policy declares; None takes any."""
+    """What the handlers share. `verbs`: the policy's; without one for visits, reads are not told."""
 
     reader: AsyncFeedReader
     sink: ActivitySink
-    verbs: frozenset[str] | None = None
+    verbs: Verbs
     metrics: ApiMetrics = field(default_factory=ApiMetrics)
     visits: Visits = field(default_factory=Visits)
 
@@ -67,10 +68,8 @@ class Api:
         user = request.match_info["user"]
         options = _options(request)
         page = await self.reader.page(user, **options)
-        now_s = time.monotonic()
-        if options.get("record") and not options.get("cursor") and self.visits.worth_telling(user, now_s):
-            self.sink.offer(visit(user, _now_ms()))
-            self.metrics.activities.labels("visit").inc()
+        if options.get("record") and not options.get("cursor"):
+            self._tell_visit(user)
         self._count(page)
         return _json(page)
 
@@ -82,7 +81,7 @@ class Api:
         await self.sink.send(activities)
         self.metrics.activities.labels("posted").inc(len(activities))
         hidden = True
-        for mark in filter(None, map(mark_of, activities)):
+        for mark in filter(None, (mark_of(activity, self.verbs) for activity in activities)):
             hidden = await self._hide(mark) and hidden
         answer = {"accepted": len(activities), "activity_ids": [a["activity_id"] for a in activities]}
         return _json(answer if hidden else answer | {"hidden_at_once": False}, 202)
@@ -112,6 +111,12 @@ class Api:
         self.metrics.unsent.set(self.sink.failed)
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return web.Response(body=self.metrics.exposition(), headers=headers)
+
+    def _tell_visit(self, user: str) -> None:
+        verb = self.verbs.visit
+        if verb is not None and self.visits.worth_telling(user, time.monotonic()):
+            self.sink.offer(visit(user, verb, _now_ms()))
+            self.metrics.activities.labels("visit").inc()
 
     async def _hide(self, mark: Mark) -> bool:
         """False when Redis did not take it: the worker's next feed will leave it out all the same."""

@@ -1,4 +1,4 @@
-"""Reads become `visit` activities, at most one per user and half a minute (the read side closes the loop)."""
+"""Reads become activities, at most one per user and half a minute (the read side closes the loop)."""
 
 from __future__ import annotations
 

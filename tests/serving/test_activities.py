@@ -12,15 +12,28 @@ from hypothesis import strategies as st
 from serving import activities
 from serving.activities import POSTED_MAX, Mark, mark_of, parse_posted, visit
 from serving.errors import WrongRequestError
+from serving.verbs import DeclaredVerb, Verbs
 from serving.visits import USERS_MAX, Visits
 from streams import limits
 
 NOW_MS = 1_700_000_000_000
 GOOD = {"actor": "ann", "verb": "like", "object": "i1"}
-VERBS = frozenset({"like", "hide", "undo", "block"})
+VERBS = Verbs.of(
+    [
+        DeclaredVerb("like", "strong", affinity=8),
+        DeclaredVerb("hide", "negative", affinity=-8),
+        DeclaredVerb("not_interested", "negative", affinity=-12),
+        DeclaredVerb("skip", "negative"),
+        DeclaredVerb("follow", "graph", "follow"),
+        DeclaredVerb("mute", "graph", "mute"),
+        DeclaredVerb("block", "graph", "block"),
+        DeclaredVerb("undo", "undo"),
+        DeclaredVerb("visit", "weak", makes_due=True),
+    ]
+)
 
 
-def parse(row: object, verbs: frozenset[str] | None = VERBS) -> list[dict[str, Any]]:
+def parse(row: object, verbs: Verbs = VERBS) -> list[dict[str, Any]]:
     return parse_posted(orjson.dumps(row), NOW_MS, verbs)
 
 
@@ -51,7 +64,7 @@ def test_what_the_client_says_is_kept_and_nulls_are_absent() -> None:
         ({"actor": 7}, "actor is not a string"),
         ({"actor": "}x"}, "begins with"),
         ({"slate_id": "a\nb"}, "control character"),
-        ({"verb": "adore"}, "the policy declares block, hide, like, undo"),
+        ({"verb": "adore"}, "the policy declares block, follow, hide, like, mute"),
         ({"verb": ["like"]}, "the policy declares"),
         ({"position": -1}, "between 0 and 32,767"),
         ({"position": True}, "between 0 and 32,767"),
@@ -60,6 +73,7 @@ def test_what_the_client_says_is_kept_and_nulls_are_absent() -> None:
         ({"event_time": NOW_MS + 300_001}, "5 minutes ahead"),
         ({"target": "planet"}, "write author, topic, keyword"),
         ({"verb": "undo"}, "an undo needs"),
+        ({"verb": "undo", "undone_verb": "undo", "undone_event_time": NOW_MS}, "cannot be undone"),
         ({"colour": "red"}, "colour is not a field"),
     ],
 )
@@ -73,7 +87,7 @@ def test_a_mistake_is_named(change: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[1]", b'"x"', b"null"])
 def test_what_is_no_activity_is_refused(body: bytes) -> None:
     with pytest.raises(WrongRequestError):
-        parse_posted(body, NOW_MS, None)
+        parse_posted(body, NOW_MS, VERBS)
 
 
 def test_too_many_at_once_are_refused() -> None:
@@ -87,7 +101,7 @@ def test_too_many_at_once_are_refused() -> None:
 )
 def test_any_json_is_taken_or_refused(value: object) -> None:
     try:
-        parsed = parse_posted(orjson.dumps(value), NOW_MS, None)
+        parsed = parse_posted(orjson.dumps(value), NOW_MS, VERBS)
     except (WrongRequestError, TypeError):  # TypeError: integers that orjson can't write
         return
     assert all({"actor", "verb", "object"} <= a.keys() for a in parsed)
@@ -97,6 +111,8 @@ def test_any_json_is_taken_or_refused(value: object) -> None:
     ("change", "mark"),
     [
         ({"verb": "like"}, None),
+        ({"verb": "skip"}, None),
+        ({"verb": "follow"}, None),
         ({"verb": "hide"}, Mark("ann", "item", "i1", True)),
         ({"verb": "not_interested"}, Mark("ann", "item", "i1", True)),
         ({"verb": "block"}, Mark("ann", "author", "i1", True)),
@@ -107,7 +123,7 @@ def test_any_json_is_taken_or_refused(value: object) -> None:
     ],
 )
 def test_what_is_hidden_at_once(change: dict[str, Any], mark: Mark | None) -> None:
-    assert mark_of(GOOD | change) == mark
+    assert mark_of(GOOD | change, VERBS) == mark
 
 
 def test_limits_are_those_of_the_worker() -> None:
@@ -116,8 +132,27 @@ def test_limits_are_those_of_the_worker() -> None:
 
 
 def test_a_visit_is_an_activity_that_passes_the_checks() -> None:
-    one = visit("ann", NOW_MS)
-    assert parse([one], None) == [one]
+    one = visit("ann", "visit", NOW_MS)
+    assert parse([one]) == [one]
+
+
+WEAK, STRONG = DeclaredVerb("click", "weak", value=1.0, makes_due=True), DeclaredVerb("visit", "strong")
+SIGN, LATER = DeclaredVerb("open", "weak", makes_due=True), DeclaredVerb("visit", "weak")
+
+
+@pytest.mark.parametrize(
+    ("verbs", "visit"),
+    [
+        ([WEAK, SIGN, LATER], "visit"),
+        ([WEAK, SIGN], "open"),
+        ([STRONG, SIGN], "open"),
+        ([WEAK, STRONG], None),
+        ([DeclaredVerb("scroll", "weak"), DeclaredVerb("visit", "weak", affinity=1, makes_due=True)], None),
+        ([DeclaredVerb("visit", "exposure", makes_due=True)], None),
+    ],
+)
+def test_a_visit_is_a_verb_that_is_no_action_on_an_item(verbs: list[DeclaredVerb], visit: str | None) -> None:
+    assert Verbs.of(verbs).visit == visit
 
 
 def test_remembered_visitors_are_bounded() -> None:

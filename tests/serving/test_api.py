@@ -16,11 +16,20 @@ from serving.activities import Activity
 from serving.api import BODY_BYTES_MAX, Api
 from serving.reader import AsyncFeedReader
 from serving.sink import ActivitiesUnavailableError
+from serving.verbs import DeclaredVerb, Verbs
 from tests.services import free_port
 from tests.serving.feed_store import FeedStore, entry, version
 
 JSON = {"Content-Type": "application/json"}
-VERBS = frozenset({"like", "hide", "undo", "visit", "mute"})
+VERBS = Verbs.of(
+    [
+        DeclaredVerb("like", "strong"),
+        DeclaredVerb("hide", "negative", affinity=-8),
+        DeclaredVerb("undo", "undo"),
+        DeclaredVerb("visit", "weak"),
+        DeclaredVerb("mute", "graph", "mute"),
+    ]
+)
 
 
 class ListSink:
@@ -77,12 +86,12 @@ def web(redis_url: str, namespace: str) -> Callable[[Use], Web]:
     return lambda use: serve(redis_url, namespace, use)
 
 
-def serve(url: str, namespace: str, use: Use) -> Web:
+def serve(url: str, namespace: str, use: Use, verbs: Verbs = VERBS) -> Web:
     web = Web(url, namespace)
 
     async def run() -> None:
         reader = AsyncFeedReader.from_url(url, namespace=namespace)
-        api = Api(reader, web.sink, VERBS)
+        api = Api(reader, web.sink, verbs)
         async with TestClient(TestServer(api.application())) as web.client:
             await use(web)
         await reader.close()

@@ -184,7 +184,7 @@ def test_a_real_feed_is_read_through_the_api(redis_url: str, namespace: str) -> 
     from feedrank.act_command import ThroughApi
     from serving.api import Api
     from serving.reader import AsyncFeedReader
-    from tests.serving.test_api import ListSink
+    from tests.serving.test_api import VERBS, ListSink
 
     user = f"a/b c%{namespace}"
     FeedStore(redis_url, namespace).write(user, 1, [entry("i0")], time.time_ns() // 1_000_000)
@@ -194,7 +194,10 @@ def test_a_real_feed_is_read_through_the_api(redis_url: str, namespace: str) -> 
 
         sink = ListSink()
         reader = AsyncFeedReader.from_url(redis_url, namespace=namespace)
-        async with TestServer(Api(reader, sink).application()) as server, aiohttp.ClientSession() as session:
+        async with (
+            TestServer(Api(reader, sink, VERBS).application()) as server,
+            aiohttp.ClientSession() as session,
+        ):
             way = ThroughApi(session, str(server.make_url("")).rstrip("/"))
             page = await way.page(user, "for_you")
             assert [e["id"] for e in page["entries"]] == ["i0"]
