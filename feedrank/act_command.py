@@ -70,10 +70,15 @@ class ThroughApi:
                 "or go around it with --kafka",
                 ExitCode.STALLED,
             ) from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise OperatorError(
+                f"{self.url} is not the URL of an API; --api is for example http://127.0.0.1:8080"
+            ) from error
         except (aiohttp.ClientError, ValueError) as error:
             raise OperatorError(
-                f"the API at {self.url} does not answer ({type(error).__name__}); start `feedrank serve`, "
-                "name another with --api, or go around it with --kafka"
+                f"the API at {self.url} does not answer ({_reason(error)}); start `feedrank serve`, "
+                "name another with --api, or go around it with --kafka",
+                ExitCode.API_UNREACHABLE,
             ) from error
         if answer.status >= 400:
             code = REFUSALS.get(body.get("error", ""), ExitCode.BAD_INPUT)
@@ -106,6 +111,14 @@ class ThroughKafka:
             raise OperatorError(error.message, ExitCode.BAD_INPUT) from error
         except ActivitiesUnavailableError as error:
             raise OperatorError(str(error), ExitCode.BROKER_UNREACHABLE) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "nothing listens there" if isinstance(error.os_error, ConnectionRefusedError) else str(error)
+    if isinstance(error, aiohttp.ContentTypeError | ValueError):
+        return "what listens there is no API of feedrank"
+    return type(error).__name__
 
 
 def is_newer(after: Page, before: Page) -> bool:

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 12
     NOT_READY = 13
     DIFFERENT = 14
+    API_UNREACHABLE = 15
     INTERNAL = 70
     INTERRUPTED = 130
 
@@ -44,6 +45,7 @@ MEANING: dict[ExitCode, str] = {
     ExitCode.BAD_INPUT: "The input of a command (a file, a dead letter, an item) is wrong.",
     ExitCode.NOT_READY: "Refused: a namespace is not ready to be read, or someone else was faster.",
     ExitCode.DIFFERENT: "Stored rows are not what the topics say (`feedrank state verify`).",
+    ExitCode.API_UNREACHABLE: "The API does not answer (`feedrank act`).",
     ExitCode.INTERNAL: "A defect: something that should not happen did.",
     ExitCode.INTERRUPTED: "Interrupted with Ctrl-C before the command had finished.",
 }

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import orjson
@@ -70,9 +72,38 @@ def test_a_port_that_is_taken_is_one_message_and_its_exit_code(
     assert sum(line.startswith("feedrank:") for line in said) == 1
 
 
-def test_act_without_an_api_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["act", "you", "like", "i1", "--api", f"http://127.0.0.1:{free_port()}"]) == ExitCode.USAGE
-    assert "feedrank serve" in capsys.readouterr().err
+def test_act_without_an_api_says_what_to_do_and_has_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert run(["act", "you", "like", "i1", "--api", url]) == ExitCode.API_UNREACHABLE
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"the API at {url} does not answer (nothing listens there); start `feedrank serve`" in line
+
+
+def test_act_at_something_else_than_an_api_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
+        thread = threading.Thread(target=other.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{other.server_port}"
+        assert run(["act", "you", "like", "i1", "--api", url]) == ExitCode.API_UNREACHABLE
+        thread.join(GUARD_S)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "what listens there is no API of feedrank" in line
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://127.0.0.1:1", "http://", "nonsense"])
+def test_a_url_that_is_none_is_a_wrong_command_line(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["act", "you", "like", "i1", "--api", url]) == ExitCode.USAGE
+    [line] = capsys.readouterr().err.splitlines()
+    assert "is not the URL of an API" in line
 
 
 class Ranked:
