@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import platform
 import sys
@@ -141,6 +142,8 @@ def _fail(message: str, code: int) -> int:
 
 def main() -> NoReturn:
     """Entry point of the `feedrank` script."""
+    if logging.lastResort:  # warnings of commands that write no logs, or before they do
+        logging.lastResort.setFormatter(logging.Formatter("feedrank: %(message)s"))
     sys.exit(run(sys.argv[1:]))
 
 

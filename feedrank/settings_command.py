@@ -25,6 +25,9 @@ A setting comes from the environment; else from the file that `FEEDRANK_SETTINGS
 starts with `FEEDRANK_` and is not a setting, end every command at its start with exit code 2 and a line for
 each.
 
+A variable that is nearly a setting (`KAFKA_BOOTSTRAP_SERVER`) is not used. It may belong to other software,
+so it is no error: a line on stderr names it and the setting that may be meant, never its value.
+
 This page is written by `feedrank settings --markdown`.
 """
 

@@ -29,14 +29,19 @@ from streams.concerns import (
     WorkerSettings,
 )
 from streams.errors import ExitCode, OperatorError
+from streams.log import logger
 from wire.names import Namespace
 
 SETTINGS_FILE = "FEEDRANK_SETTINGS_FILE"
 PREFIX = "FEEDRANK_"
 NOT_SETTINGS = frozenset({SETTINGS_FILE, "FEEDRANK_DATA", "FEEDRANK_REQUIRE_SERVICES"})
 """Names that start like settings and are read elsewhere (the file's own name; tests)."""
+NAMES_ALIKE, ENDS_ALIKE = 0.8, 0.6
+"""Ratios of difflib from which on a name is nearly a setting's: of the whole, and of what words differ."""
 MASK = "***"
 _SECRET_IN_URL = re.compile(r"(?<=//)([^/@:]*):.+(?=@)|([?&]password)=[^&]+")
+
+log = logger(__name__)
 
 Origin = Literal["override", "environment", "file", "default"]
 
@@ -80,8 +85,11 @@ class Settings:
     def load(cls, overrides: Mapping[str, str] | None = None) -> Settings:
         """Read and check everything; `overrides` maps variable names to values and wins.
 
-        Raises OperatorError (usage) that names each wrong variable, where it came from and what to do.
+        Raises OperatorError (usage) that names each wrong variable, where it came from and what to do. Warns
+        of variables of the environment that are nearly settings, by name alone: the value may be a secret.
         """
+        for name, near in sorted(misspelt(os.environ).items()):
+            log.warning(f"{name} is not a setting and not used; did you mean {near}?")
         values, origins = _collect(overrides or {})
         concerns: dict[str, Concern] = {}
         wrong = [_unknown(name, origins[name]) for name in sorted(_strangers(origins))]
@@ -121,6 +129,41 @@ def _variables(kind: type[Concern]) -> dict[str, FieldInfo]:
 def known_variables() -> frozenset[str]:
     """The names of all settings."""
     return frozenset(name for kind in CONCERNS.values() for name in _variables(kind))
+
+
+def misspelt(environment: Mapping[str, str]) -> dict[str, str]:
+    """Names that are nearly a setting's and begin with the same word -> that setting.
+
+    They may belong to other software. Names that begin with FEEDRANK_ do not, and are refused elsewhere.
+
+    >>> misspelt({"KAFKA_BOOTSTRAP_SERVER": "x", "KAFKA_HEAP_OPTS": "x", "KAFKA_SSL_CAFILE": "x"})
+    {'KAFKA_BOOTSTRAP_SERVER': 'KAFKA_BOOTSTRAP_SERVERS'}
+    """
+    known = known_variables()
+    heads = tuple({f"{name.partition('_')[0]}_" for name in known} - {PREFIX})
+    others = [name for name, value in environment.items() if value and name not in known]
+    near = {name: _nearest(name, known) for name in others if name.startswith(heads)}
+    return {name: setting for name, setting in near.items() if setting}
+
+
+def _nearest(name: str, known: frozenset[str]) -> str | None:
+    head = name.partition("_")[0] + "_"
+    family = sorted(one for one in known if one.startswith(head) and _ends_alike(name, one))
+    return next(iter(difflib.get_close_matches(name, family, 1, NAMES_ALIKE)), None)
+
+
+def _ends_alike(name: str, setting: str) -> bool:
+    """Whether they are alike from the first word on in which they differ, or `name` has no word there.
+
+    >>> _ends_alike("REDIS_URI", "REDIS_URL"), _ends_alike("REDIS_PORT", "REDIS_URL")
+    (True, False)
+    """
+    ours, theirs = name.split("_"), setting.split("_")
+    same = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    if same is None:
+        return len(ours) < len(theirs)
+    ends = "_".join(ours[same:]), "_".join(theirs[same:])
+    return difflib.SequenceMatcher(None, *ends).ratio() >= ENDS_ALIKE
 
 
 def _collect(overrides: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Origin]]:

@@ -118,6 +118,20 @@ def test_a_bad_setting_ends_a_real_process_with_code_2() -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_misspelt_setting_is_one_line_and_no_refusal() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "feedrank.cli", "settings", "--json"],
+        env={**os.environ, "KAFKA_SASL_PASSWROD": "hunter2"},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert result.returncode == ExitCode.OK
+    [line] = result.stderr.splitlines()
+    assert line.startswith("feedrank: KAFKA_SASL_PASSWROD is not a setting")
+    assert "hunter2" not in result.stdout + result.stderr
+
+
 def test_the_operations_page_explains_every_exit_code() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     for code in ExitCode:

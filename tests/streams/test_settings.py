@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from streams.errors import ExitCode, OperatorError
-from streams.settings import CONCERNS, Settings, known_variables
+from streams.settings import CONCERNS, Settings, known_variables, misspelt
 
 
 @pytest.fixture(autouse=True)
@@ -78,6 +78,60 @@ def test_variables_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("KAFKA_HEAP_OPTS", "-Xmx1G")
     monkeypatch.setenv("FEEDRANK_REQUIRE_SERVICES", "1")
     Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVER", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_SSL_CA_FILE", "KAFKA_SSL_CAFILE"),
+        ("KAFKA_SASL_PASSWROD", "KAFKA_SASL_PASSWORD"),
+        ("KAFKA_SASL_USER", "KAFKA_SASL_USERNAME"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("REDIS_TIMEOUT", "REDIS_TIMEOUT_MS"),
+        ("API_PROT", "API_PORT"),
+        ("WORKER_HOSTS", "WORKER_HOST"),
+        ("SCHEMA_REGISTRY", "SCHEMA_REGISTRY_URL"),
+        ("TICK_MS", "TICK_S"),
+    ],
+)
+def test_a_name_that_is_nearly_a_setting_is_told_without_its_value(
+    name: str, meant: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    Settings.load()
+    [line] = caplog.records
+    assert (line.levelname, line.message) == (
+        "WARNING",
+        f"{name} is not a setting and not used; did you mean {meant}?",
+    )
+    assert "hunter2" not in str(vars(line))
+
+
+OTHERS = (
+    *(
+        "KAFKA_HEAP_OPTS",
+        "KAFKA_OPTS",
+        "KAFKA_HOME",
+        "KAFKA_ADVERTISED_LISTENERS",
+        "KAFKA_SSL_KEYSTORE_FILENAME",
+    ),
+    *("REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_SERVICE_HOST", "REDIS_CLUSTER_IP"),
+    *("SCHEMA_REGISTRY_HOST_NAME", "SCHEMA_REGISTRY_PORT", "SCHEMA_REGISTRY_LISTENERS"),
+    *("API_KEY", "API_TOKEN", "API_PORT_8080_TCP", "WORKER_COUNT", "WORKER_PORT_8081_TCP_PROTO"),
+    *("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SERVICE_VERSION", "OTEL_TRACES_SAMPLER", "SESSION_MANAGER"),
+    *("REQUEST_METHOD", "REQUEST_URI", "GROUP_ID", "GROUPS", "TICK", "PATH", "XKAFKA_BOOTSTRAP_SERVERS"),
+)
+
+
+def test_names_far_from_any_setting_and_settings_themselves_are_no_alarm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert misspelt(dict.fromkeys([*OTHERS, *known_variables()], "x")) == {}
+    assert misspelt({"KAFKA_BOOTSTRAP_SERVER": ""}) == {}
+    monkeypatch.setenv("TICK_S", "7")
+    Settings.load()
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(
