@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from feedrank.load import jsonl, ranklens, uboot
-from feedrank.load.events import Event, Tally
+from feedrank.load.events import Event, Tally, Told
 from feedrank.load.send import Sender, encoder
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
@@ -28,43 +28,60 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad li
 Follows = Annotated[Path | None, typer.Option("--follows", help="TSV: seconds, follower, followee.")]
 
 
+Read = Callable[[Tally, Told], Iterable[Event]]
+"""Reads the file anew at each call. Of files in time order an event is read when it is asked for."""
+
+
 @app.command(name="uboot")
 def load_uboot(file: File, follows: Follows = None, strict: Strict = False) -> None:
     """The U-Boot social stream: commits are items, reviews and the like activities."""
-    tally = Tally(strict)
-    _load(uboot.events(file, tally, follows), tally)
+    _load(file, strict, lambda tally, told: uboot.events(file, tally, follows, told))
 
 
 @app.command(name="ranklens")
 def load_ranklens(file: File, strict: Strict = False) -> None:
     """RankLens: movies, rankings as impressions, clicks."""
-    tally = Tally(strict)
-    _load(ranklens.events(file, tally), tally)
+    _load(file, strict, lambda tally, told: ranklens.events(file, tally, told))
 
 
 @app.command(name="jsonl")
 def load_jsonl(file: File, strict: Strict = False) -> None:
     """One JSON object a line: {"type": "item" | "activity", ...} with the fields of the topics' schemas."""
-    tally = Tally(strict)
-    _load(jsonl.events(file, tally), tally)
+    _load(file, strict, lambda tally, told: jsonl.events(file, tally, told))
 
 
-def _load(events: Iterator[Event], tally: Tally) -> None:
+def _load(file: Path, strict: bool, read: Read) -> None:
+    """Check what may refuse all of the file, then send it as it is read. It is never held as a whole here."""
     settings = Settings.load()
     admin = TopicsAdmin(settings.kafka, settings.names)
     for topic in (ITEMS, ACTIVITIES):
         admin.partitions(topic)
-    read = list(events)
-    if read:
-        _outlives_retention(admin, min(event.time_ms for event in read))
-    sender = Sender(settings.kafka, encoder(settings.worker.format, _registry(settings.kafka)))
-    console = Console(stderr=True)
-    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("sending", total=len(read))
-        for done in sender.send(read):
-            progress.advance(task, done)
+    retention_ms = admin.retention_ms(ACTIVITIES)
+    tally = Tally(strict)
+    with _progress() as progress:
+        if strict or retention_ms is not None:
+            _readable_twice(file)
+            _demand_kept(read(Tally(strict), _bar(progress, "checking")), retention_ms)
+        sender = Sender(settings.kafka, encoder(settings.worker.format, _registry(settings.kafka)))
+        for _ in sender.send(read(tally, _bar(progress, "sending"))):
+            progress.update(
+                progress.task_ids[-1], sent=f"{sender.sent.items + sender.sent.activities:,} sent"
+            )
     _say(sender, tally)
+
+
+def _progress() -> Progress:
+    """Bars over the bytes of the file; none where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    return Progress(
+        *columns, TextColumn("{task.fields[sent]}"), console=console, disable=not console.is_terminal
+    )
+
+
+def _bar(progress: Progress, what: str) -> Told:
+    task = progress.add_task(what, total=None, sent="")
+    return lambda read, size: progress.update(task, completed=read, total=size)
 
 
 def _registry(kafka: KafkaSettings) -> Registry | None:
@@ -74,16 +91,28 @@ def _registry(kafka: KafkaSettings) -> Registry | None:
     return Registry(kafka.schema_registry_url, auth.get_secret_value() if auth else None)
 
 
-def _outlives_retention(admin: TopicsAdmin, oldest_ms: int) -> None:
-    """Kafka deletes by the records' timestamps: old data on a topic with short retention is gone at once."""
-    retention_ms = admin.retention_ms(ACTIVITIES)
-    if retention_ms is not None and oldest_ms < time.time() * 1_000 - retention_ms:
-        day = time.strftime("%Y-%m-%d", time.gmtime(oldest_ms / 1_000))
+def _readable_twice(file: Path) -> None:
+    if file.exists() and not file.is_file():
         raise OperatorError(
-            f"{ACTIVITIES} keeps {retention_ms / 86_400_000:g} days and this data begins on {day}: Kafka "
-            "would delete it at once. `feedrank topics create --keep-all` lets the topic keep everything",
-            ExitCode.TOPICS_WRONG,
+            f"{file} is not a regular file and has to be read twice: once to see that it can be sent, which "
+            "--strict and a topic with a retention need. Write it to a file first",
+            ExitCode.BAD_INPUT,
         )
+
+
+def _demand_kept(events: Iterable[Event], retention_ms: int | None) -> None:
+    """Read all, and refuse what is older than the topic keeps: Kafka deletes by the records' timestamps, so
+    old data on a topic with short retention is gone at once. Nothing has been sent by then."""
+    now_ms = time.time() * 1_000
+    for event in events:
+        if retention_ms is not None and event.time_ms < now_ms - retention_ms:
+            day = time.strftime("%Y-%m-%d", time.gmtime(event.time_ms / 1_000))
+            raise OperatorError(
+                f"{ACTIVITIES} keeps {retention_ms / 86_400_000:g} days and this data has records of {day}: "
+                "Kafka would delete them at once. `feedrank topics create --keep-all` lets the topic keep "
+                "everything",
+                ExitCode.TOPICS_WRONG,
+            )
 
 
 def _say(sender: Sender, tally: Tally) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,7 +18,9 @@ from streams.errors import ExitCode, OperatorError
 from wire.names import ID_BYTES_MAX
 
 SHOWN_MAX = 10
-Source = Callable[[], TextIO]
+TOLD_LINES = 1_000
+Told = Callable[[int, int], None]
+"""Hears of a file's bytes: read by now, and of the whole file (packed ones, where it is)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,23 +139,33 @@ class Tally:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Iterator[tuple[int, str]]]:
-    """Lines with their numbers from 1, of a plain or gzip file (by its first bytes).
+def opened(path: Path, told: Told | None = None) -> Iterator[Iterator[tuple[int, str]]]:
+    """Lines with their numbers from 1, of a plain or gzip file (by its first bytes). `told` hears now and
+    then how many bytes of the file were read, and how many it has.
 
     Raises OperatorError (bad input) when the file can't be read or is damaged.
     """
     try:
-        with path.open("rb") as probe:
-            packed = probe.read(2) == b"\x1f\x8b"
-        with (
-            gzip.open(path, "rt", encoding="utf-8", errors="surrogateescape")
-            if packed
-            else path.open(encoding="utf-8", errors="surrogateescape") as lines
-        ):
-            yield ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            unpacked = gzip.GzipFile(fileobj=file) if packed else file
+            with TextIOWrapper(unpacked, encoding="utf-8", errors="surrogateescape") as lines:
+                yield _numbered(lines, file, told)
     except (OSError, EOFError, zlib.error) as error:
         what = f"cannot read {path}: {error}"
         raise OperatorError(f"{what}; check the path, or fetch the file again", ExitCode.BAD_INPUT) from error
+
+
+def _numbered(lines: TextIO, file: BufferedReader, told: Told | None) -> Iterator[tuple[int, str]]:
+    size = os.fstat(file.fileno()).st_size
+    told = told if file.seekable() else None  # of a pipe nobody knows how far it is
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield number, line
+        if told and number % TOLD_LINES == 0:
+            told(file.tell(), size)
+    if told:
+        told(size, size)
 
 
 def json_object(line: str) -> dict[str, Any]:

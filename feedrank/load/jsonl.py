@@ -29,6 +29,7 @@ from feedrank.load.events import (
     ItemEvent,
     RawEvent,
     Tally,
+    Told,
     checked_id,
     json_object,
     opened,
@@ -51,10 +52,10 @@ ACTIVITY_FIELDS = frozenset(
 )
 
 
-def events(path: Path, tally: Tally | None = None) -> Iterator[Event]:
-    """Items and activities in the file's order."""
+def events(path: Path, tally: Tally | None = None, told: Told | None = None) -> Iterator[Event]:
+    """Items and activities in the file's order; a line is read when its event is asked for."""
     tally = tally or Tally()
-    with opened(path) as lines:
+    with opened(path, told) as lines:
         for number, line in lines:
             found: Event | None = None
             with tally.line(path, number):

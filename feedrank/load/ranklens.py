@@ -16,6 +16,7 @@ from feedrank.load.events import (
     Event,
     ItemEvent,
     Tally,
+    Told,
     checked_id,
     json_object,
     opened,
@@ -35,11 +36,12 @@ class _Seen:
         self.positions: dict[str, dict[str, int]] = {}
 
 
-def events(path: Path, tally: Tally | None = None) -> Iterator[Event]:
-    """Items and activities in the file's order, which is time order."""
+def events(path: Path, tally: Tally | None = None, told: Told | None = None) -> Iterator[Event]:
+    """Items and activities in the file's order, which is time order; a line is read when its events are asked
+    for. Which item a ranking showed where is held for the clicks after it."""
     tally = tally or Tally()
     seen = _Seen()
-    with opened(path) as lines:
+    with opened(path, told) as lines:
         for number, line in lines:
             found: list[Event] = []
             with tally.line(path, number):

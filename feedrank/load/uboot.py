@@ -20,6 +20,7 @@ from feedrank.load.events import (
     Event,
     ItemEvent,
     Tally,
+    Told,
     checked_id,
     json_object,
     opened,
@@ -51,14 +52,16 @@ class _Read:
     activities: list[ActivityEvent]
 
 
-def events(path: Path, tally: Tally | None = None, follows: Path | None = None) -> Iterator[Event]:
+def events(
+    path: Path, tally: Tally | None = None, follows: Path | None = None, told: Told | None = None
+) -> Iterator[Event]:
     """Items and activities in time order; at one time items come first and follows last.
 
     `follows` is a TSV of (seconds, follower, followee). Reads both files whole (about 200 MB for all of it).
     """
     tally = tally or Tally()
     read = _Read({}, [])
-    with opened(path) as lines:
+    with opened(path, told) as lines:
         for number, line in lines:
             with tally.line(path, number):
                 _take(json_object(line), read, tally)
