@@ -37,6 +37,8 @@ PAGE_POLICY = (
     "img-src data:; frame-ancestors 'none'; base-uri 'none'"
 )
 
+PAGE_VERBS = 'const VERBS = {"like":"like","follow":"follow","hide":"hide","undo":"undo","visit":"visit"};'
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = logging.getLogger(__name__)
@@ -87,8 +89,10 @@ class Api:
         return _json(answer if hidden else answer | {"hidden_at_once": False}, 202)
 
     async def get_page(self, _: web.Request) -> web.Response:
-        """The page: one file, no other resources."""
+        """The page: one file, no other resources, with the policy's verbs behind its buttons."""
         text = files("serving").joinpath("page.html").read_text(encoding="utf-8")
+        verbs = orjson.dumps(dict(self.verbs.page)).decode().replace("<", "\\u003c")
+        text = text.replace(PAGE_VERBS, f"const VERBS = {verbs};")
         headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
         return web.Response(text=text, content_type="text/html", headers=headers)
 

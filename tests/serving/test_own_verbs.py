@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from feedrank import serve_command
+from feedrank.cli import run
 from feedrank.serve_command import declared_verbs
 from serving.verbs import Verbs
+from streams.errors import ExitCode
 from streams.settings import Settings
 from tests.serving.test_api import Web, serve
 
@@ -45,7 +50,7 @@ def reading(redis_url: str, namespace: str) -> Any:
 
 def test_the_read_side_knows_the_verbs_by_what_they_are(tmp_path: Path) -> None:
     verbs = renamed(tmp_path)
-    assert (verbs.visit, verbs.undoes) == ("opened", {"revoke"})
+    assert (verbs.visit, set(verbs.undoes)) == ("opened", {"revoke"})
     assert verbs.hides == {"dismiss", "not_interested", "report"}
     assert verbs.blocks == {"shun", "silence"}
     assert {"applaud", "subscribe"} < verbs.names
@@ -109,3 +114,34 @@ def test_a_name_of_the_bundled_policy_means_nothing_here(reading: Any, tmp_path:
         assert (status, body["error"]) == (400, "wrong_request")
 
     reading(use, renamed(tmp_path))
+
+
+def test_the_page_acts_with_the_verbs_that_are_declared(reading: Any, tmp_path: Path) -> None:
+    async def use(web: Web) -> None:
+        text = await (await web.client.get("/")).text()
+        [line] = [line for line in text.splitlines() if line.startswith("const VERBS")]
+        assert orjson.loads(line.partition("=")[2].partition(";")[0]) == {
+            "like": "applaud",
+            "follow": "subscribe",
+            "hide": "dismiss",
+            "undo": "revoke",
+            "visit": None,
+        }
+        assert not re.search(r"(verb: |button\(.*\], )\"", text), "a verb that is written into the page"
+
+    reading(use, renamed(tmp_path, left_out="opened"))
+
+
+def test_serve_says_that_no_verb_can_stand_for_a_visit(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renamed(tmp_path, left_out="opened")
+    monkeypatch.setattr(serve_command, "setup", lambda _: None)  # it would take over pytest's logging
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("FEEDRANK_POLICY", str(tmp_path / "policy.toml"))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        monkeypatch.setenv("API_PORT", str(taken.getsockname()[1]))
+        assert run(["serve"]) == ExitCode.PORT_TAKEN
+    assert "the policy has no verb for visits" in caplog.text
