@@ -57,8 +57,8 @@ def consume(bootstrap: str, records: int) -> list[tuple[int, bytes, dict[str, An
 def test_activities_arrive_where_the_worker_looks_for_them(mock_kafka: str) -> None:
     users = ["ann", "bob", "cecilia", "dörte", "e/f"]
     sink = KafkaSink({"bootstrap.servers": mock_kafka}, encode_activity)
-    asyncio.run(sink.send([visit(user, NOW_MS) for user in users]))
-    sink.offer(visit("later", NOW_MS))
+    asyncio.run(sink.send([visit(user, "visit", NOW_MS) for user in users]))
+    sink.offer(visit("later", "visit", NOW_MS))
     sink.close()
     assert sink.failed == 0
     got = consume(mock_kafka, len(users) + 1)
@@ -74,7 +74,7 @@ def test_a_kafka_that_is_away_is_one_typed_error_in_time(
     monkeypatch.setattr(sinks, "DELIVERY_MS", 200)
     sink = KafkaSink({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, encode_activity)
     with pytest.raises(ActivitiesUnavailableError, match="KAFKA_BOOTSTRAP_SERVERS"):
-        asyncio.run(sink.send([visit("ann", NOW_MS)]))
+        asyncio.run(sink.send([visit("ann", "visit", NOW_MS)]))
     sink.close()
     assert sink.failed == 1
     assert "lost so far" in caplog.text
