@@ -7,6 +7,7 @@ dirty or its committed bytes are not yet in RocksDB; only unpinned slots are evi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,10 @@ class Arena:
     def top(self) -> int:
         """All slots ever used are below: scan `rows[:top]`, never all of `rows`."""
         return self._keys.top
+
+    def reserved(self) -> list[tuple[NDArray[Any], int]]:
+        """The large arrays by slot, and how much of each was ever used."""
+        return [(array, self.top) for array in (self.rows, self.fp, self._held, *self._keys.by_slot)]
 
     def lookup(self, keys: Sequence[bytes]) -> tuple[I64, I64]:
         """Slots int64[n] (-1 = not here) of `keys`, and the positions int64[k] of those not here."""

@@ -7,6 +7,7 @@ cut of a batch gives the same bytes for free. Readers get one entry per item, wi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,10 @@ class SeenPages:
     def pages(self) -> int:
         """Pages in use, 512 bytes each."""
         return self._top - len(self._free)
+
+    def reserved(self, slots: int) -> list[tuple[NDArray[Any], int]]:
+        """The large arrays, and how much of each was ever used; `slots`: how many of the arena's."""
+        return [(self._pool, self._top), (self._owner, self._top), (self._table, slots)]
 
     def apply(self, rows: Rows, slot: I64, item_fp: U64, day: I64, undo: Bools) -> None:
         """Append k exposures (and undo of exposures), sorted by slot and in offset order per slot.

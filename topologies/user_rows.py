@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,10 @@ class UserRows:
 
     def __post_init__(self) -> None:
         self.arena, self.seen = Arena(USER_ROW, b"u", self.rows_max), SeenPages(self.rows_max)
+
+    def reserved(self) -> list[tuple[NDArray[Any], int]]:
+        """See Arena.reserved."""
+        return self.arena.reserved() + self.seen.reserved(self.arena.top)
 
     # -- in and out of memory ------------------------------------------------------------------------
 

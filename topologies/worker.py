@@ -47,6 +47,7 @@ from topologies.item_shard import ItemShard
 from topologies.lag_watch import LagWatch
 from topologies.model_watch import ModelWatch
 from topologies.observing import WorkerObserver
+from topologies.room import Room
 from topologies.served import ServedLog
 from topologies.settlement import SettleBoard
 from topologies.settler import Settler
@@ -177,8 +178,7 @@ class Worker(Service):  # type: ignore[misc]
         return self.app.shards(job)
 
     def _item_table(self) -> ShardTable[ItemShard]:
-        settings, names = self.settings, self.settings.names
-        ranking = settings.ranking
+        ranking, names = self.settings.ranking, self.settings.names
 
         def open_state(partition: int, store: ShardStore) -> ItemShard:
             tick_ms = ranking.tick_s * 1_000
@@ -253,6 +253,7 @@ class Worker(Service):  # type: ignore[misc]
             self.lag_watch.run(),
             self.catalogue.keep_fresh(),
             self.models.run(),
+            Room(self.users, self.items).run(),
             self._emit(),
         ):
             self.add_future(self._guarded(work))
@@ -266,8 +267,7 @@ class Worker(Service):  # type: ignore[misc]
         await self.features_tail.caught_up()
         await self._connect()
         self.told.health.ready(STARTING)
-        loops = (self.emission.run(), self.settler.run(), self.upkeep.run(), self.fallbacks.run())
-        await asyncio.gather(*loops)
+        await asyncio.gather(self.emission.run(), self.settler.run(), self.upkeep.run(), self.fallbacks.run())
 
     async def _connect(self) -> None:
         """Until Redis answers; said once, and in /readyz for as long as it lasts."""
