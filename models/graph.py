@@ -118,6 +118,9 @@ class Graphs:
         self._rows: dict[int, bytes] = {}
         self.dirty: set[int] = set()
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
     def get(self, slot: int) -> GraphRow:
         """The user's graph, a copy; empty when there is none."""
         stored = self._rows.get(slot)

@@ -56,6 +56,10 @@ class SeenPages:
         """The large arrays, and how much of each was ever used; `slots`: how many of the arena's."""
         return [(self._pool, self._top), (self._owner, self._top), (self._table, slots)]
 
+    def dirty_pages(self) -> int:
+        """How many pages the next cut will copy."""
+        return int(np.count_nonzero(self._dirty[: self._top]))
+
     def apply(self, rows: Rows, slot: I64, item_fp: U64, day: I64, undo: Bools) -> None:
         """Append k exposures (and undo of exposures), sorted by slot and in offset order per slot.
 

@@ -49,6 +49,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._children: dict[tuple[int, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        self._of_partitions: list[Gauge] = []
         self._ingest()
         self._durability()
         self._ranking()
@@ -57,7 +58,7 @@ class Metrics:
     def _ingest(self) -> None:
         self.lag = self._gauge("lag_records", "Records between position and end", "topic", "partition")
         self.position = self._gauge("position_records", "Next source offset", "topic", "partition")
-        self.stream_time = self._gauge("stream_time_seconds", "Newest event time", "partition")
+        self.stream_time = self._gauge("stream_time_seconds", "Newest event time", "topic", "partition")
         self.batch = self._histogram("batch_records", "Records of one fetch", BATCH_BUCKETS)
         self.activities = self._counter("activities", "Activities by what became of them", "outcome")
         self.dead_letters = self._counter("dead_letters", "Records set aside, by reason", "reason")
@@ -65,10 +66,12 @@ class Metrics:
         self.paused = self._gauge("paused_partitions", "Partitions paused for backpressure, by why", "reason")
 
     def _durability(self) -> None:
-        self.rows = self._gauge("rows", "Rows known, by table", "table", "partition")
-        self.arena = self._gauge("arena_rows", "User rows in memory, by state", "state", "partition")
+        self.rows = self._gauge("rows", "Rows in memory, by table", "topic", "partition", "table")
+        self.pending_rows = self._gauge(
+            "pending_rows", "Rows that RocksDB lacks, by state", "topic", "partition", "state"
+        )
         self.checkpoints = self._counter("checkpoints", "Checkpoints by outcome", "topic", "outcome")
-        self.checkpoint_rows = self._counter("checkpoint_rows", "Rows sent to changelogs", "topic")
+        self.checkpoint_rows = self._counter("checkpoint_rows", "Rows committed to changelogs", "topic")
         self.checkpoint_time = self._gauge(
             "checkpoint_timestamp_seconds", "Wall clock of the last commit", "topic", "partition"
         )
@@ -118,7 +121,12 @@ class Metrics:
         return Counter(f"feedrank_{name}_total", meaning, labels, registry=self.registry)
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
-        return Gauge(f"feedrank_{name}", meaning, labels, registry=self.registry)
+        """One of a partition has `topic` and `partition` as its first labels: `forget` drops it."""
+        made = Gauge(f"feedrank_{name}", meaning, labels, registry=self.registry)
+        if "partition" in labels:
+            assert labels[:2] == ("topic", "partition"), f"{name}: nobody could forget a partition"
+            self._of_partitions.append(made)
+        return made
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"feedrank_{name}", meaning, labels, buckets=buckets, registry=self.registry)
@@ -164,18 +172,13 @@ class Metrics:
             self.set(self.loop_hold_max, seconds, by)
 
     def forget(self, topic: str, partition: int) -> None:
-        """Drop the gauges of a revoked partition, so that nobody reads a lag that nobody works on."""
-        for gauge in (
-            self.lag,
-            self.position,
-            self.checkpoint_time,
-            self.recovery_seconds,
-        ):
-            self._drop(gauge, (topic, str(partition)))
-
-    def _drop(self, gauge: Gauge, labels: tuple[str, ...]) -> None:
-        self._children.pop((id(gauge), labels), None)
-        gauge.remove(*labels)
+        """Drop all gauges of a revoked partition, so that nobody reads a lag that nobody works on, and a sum
+        over workers has the partition once."""
+        place = (topic, str(partition))
+        for gauge in self._of_partitions:
+            for key in [key for key in self._children if key[0] == id(gauge) and key[1][:2] == place]:
+                del self._children[key]
+                gauge.remove(*key[1])
 
     def _child(
         self, metric: Counter | Gauge | Histogram, labels: tuple[object, ...]

@@ -15,6 +15,7 @@ from streams.transport import ShardTable
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.item_shard import ItemShard
+from topologies.row_counts import count_items, count_users
 from topologies.settlement import SettleRequest
 from topologies.ticks import NEVER
 from topologies.user_shard import UserShard
@@ -22,6 +23,7 @@ from topologies.user_shard import UserShard
 BEAT_S = 0.1
 CAUGHT_UP_RECORDS = 1_000
 """A shard with less lag than this counts as caught up: under steady traffic it never is to the record."""
+COUNT_ROWS_MS = 1_000
 TICK_PARTS_MAX = 4
 """More of one tick in a beat; the others' beats come first then."""
 
@@ -59,6 +61,7 @@ class Heartbeat:
     asked_ms: int = NEVER
     read_again: Callable[[Shard[ItemShard], int, int], None] = _nobody_reads_again
     _stood: dict[tuple[str, int], int] = field(default_factory=dict)
+    _counted_ms: int = -COUNT_ROWS_MS
 
     async def run(self) -> None:
         """Beat, for ever."""
@@ -91,6 +94,19 @@ class Heartbeat:
                 yield
                 if not items.closed:
                     self._close(items, clock_ms())
+        if clock_ms() - self._counted_ms >= COUNT_ROWS_MS:
+            self._counted_ms = clock_ms()
+            yield from self._count_rows()
+
+    def _count_rows(self) -> Iterator[None]:
+        for users in [*self.users.shards.values()]:
+            yield
+            if not users.closed:
+                count_users(self.metrics, users)
+        for items in [*self.items.shards.values()]:
+            yield
+            if not items.closed:
+                count_items(self.metrics, items)
 
     def _watermark(self, shard: Shard[UserShard]) -> None:
         state = shard.state
@@ -100,9 +116,7 @@ class Heartbeat:
             at_ms = max(at_ms, request.as_of_ms)
         state.watermark_ms = max(state.watermark_ms, at_ms)
         self._standing(shard)
-        self.metrics.set(self.metrics.stream_time, state.stream_ms / 1_000, shard.partition)
-        self.metrics.set(self.metrics.rows, len(state.rows.arena), "users", shard.partition)
-        self.metrics.set(self.metrics.arena, state.rows.back.pending, "unflushed", shard.partition)
+        self.metrics.set(self.metrics.stream_time, state.stream_ms / 1_000, shard.topic, shard.partition)
 
     def _tick(self, shard: Shard[ItemShard], now_ms: int) -> None:
         state, catalogue = shard.state, self.catalogue
@@ -114,7 +128,6 @@ class Heartbeat:
                 self._bad_items(shard, partition, next_offset)
         self._close(shard, now_ms)
         self._standing(shard)
-        self.metrics.set(self.metrics.rows, len(state.arena), "items", shard.partition)
 
     @staticmethod
     def _close(shard: Shard[ItemShard], now_ms: int) -> None:

@@ -28,10 +28,11 @@ class WorkerObserver(Observer):
     ) -> None:
         metrics = self._metrics
         metrics.add(metrics.checkpoints, 1, topic, outcome)
-        metrics.add(metrics.checkpoint_rows, rows, topic)
-        metrics.set(metrics.checkpoint_time, time.time(), topic, partition)
         metrics.spent("checkpoint", seconds)
-        self._progress.moved(topic, partition, 0, "checkpointed")
+        if outcome == "committed":
+            metrics.add(metrics.checkpoint_rows, rows, topic)
+            metrics.set(metrics.checkpoint_time, time.time(), topic, partition)
+        self._progress.moved(topic, partition, 0, f"checkpoint {outcome}")
 
     def flushed(self, topic: str, partition: int, rows: int, seconds: float) -> None:
         self._metrics.rocksdb_rows.inc(rows)

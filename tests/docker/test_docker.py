@@ -31,6 +31,17 @@ def instructions() -> list[tuple[str, str]]:
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines() if line]
 
 
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def alerts() -> list[str]:
+    """PromQL of the table of alerts and of what to look at; a histogram may be named without its suffix."""
+    section = OPERATIONS[OPERATIONS.index("## Health") : OPERATIONS.index("### The watchdog")]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    found = [code for row in rows for code in re.findall(r"`([^`]+)`", row) if "feedrank_" in code]
+    return [f"{code}_bucket" if f"{code}_bucket" in exported() else code for code in found]
+
+
 def expressions() -> list[str]:
     return [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
 
@@ -162,8 +173,18 @@ def test_grafana_finds_its_source_and_its_dashboards() -> None:
 
 
 def test_the_dashboard_asks_only_for_metrics_and_labels_that_the_worker_exports() -> None:
+    check(expressions())
+
+
+def test_alerts_ask_only_for_metrics_and_labels_that_the_worker_exports() -> None:
+    assert len(alerts()) > 20
+    check(alerts())
+
+
+def check(asked: list[str]) -> None:
+    """Every metric in these expressions is exported, with the labels that it is grouped by."""
     names = exported()
-    for expression in expressions():
+    for expression in asked:
         found = re.findall(r"\b(feedrank_\w+|process_\w+)", expression.replace("feedrank-worker", ""))
         assert found, expression
         for name in found:
@@ -183,6 +204,14 @@ def test_every_metric_is_fed_by_somebody() -> None:
         if hasattr(metric, "_labelnames"):
             at_home = len(re.findall(rf"self\.{name}\b", own.read_text())) > 1  # once where it is made
             assert at_home or re.search(rf"metrics\.{name}\b", elsewhere), f"nobody feeds {name}"
+
+
+def test_the_age_of_a_checkpoint_is_that_of_the_newest_commit_of_each_partition() -> None:
+    """By `min` an owner of before would make a partition look old that its new one commits."""
+    asked = [one for one in [*expressions(), *alerts()] if "checkpoint_timestamp" in one]
+    assert len(asked) == 3
+    age = "time() - max by (topic, partition) (feedrank_checkpoint_timestamp_seconds)"
+    assert all(age in one for one in asked)
 
 
 def test_label_values_in_the_dashboard_exist() -> None:

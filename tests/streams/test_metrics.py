@@ -62,6 +62,29 @@ def test_a_revoked_partition_leaves_no_lag_behind() -> None:
     assert metrics.value("feedrank_lag_records", topic="t", partition="3") == 9
 
 
+def test_nothing_is_left_of_a_revoked_partition() -> None:
+    metrics = Metrics()
+    gauges = [one for one in vars(metrics).values() if "partition" in getattr(one, "_labelnames", ())]
+    assert metrics.rows in gauges
+    for gauge in gauges:
+        more = ["more"] * (len(gauge._labelnames) - 2)
+        for topic, partition in (("t", 3), ("t", 4), ("other", 3)):
+            metrics.set(gauge, 1, topic, partition, *more)
+    metrics.forget("t", 3)
+    left = [
+        (sample.labels["topic"], sample.labels["partition"])
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if "partition" in sample.labels
+    ]
+    assert sorted(left) == sorted([("t", "4"), ("other", "3")] * len(gauges))
+
+
+def test_a_gauge_of_a_partition_that_could_not_be_forgotten_is_refused() -> None:
+    with pytest.raises(AssertionError, match="nobody could forget"):
+        Metrics()._gauge("rows_of", "Rows", "table", "partition")
+
+
 def test_a_stage_is_timed_even_when_it_fails() -> None:
     metrics = Metrics()
     with pytest.raises(KeyError), metrics.stage("decode"):
