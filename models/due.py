@@ -70,7 +70,8 @@ class DueQueue(Generic[User]):
     """At most `users_max` due users, each once; `per_s` may be popped, `burst` at once after a pause.
 
     `refused`: marks turned away, `displaced`: users who left for more valuable ones, `refused_own`: of the
-    refused those whose reason was the user's own act (only when everyone in the queue has such a reason).
+    refused those whose reason was the user's own act (only when everyone in the queue has such a reason),
+    `coalesced`: marks that joined a user who waited already. Whoever owns the queue tells them.
     """
 
     def __init__(

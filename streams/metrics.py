@@ -94,6 +94,7 @@ class Metrics:
         )
         self.due_users = self._gauge("due_users", "Users waiting to be ranked")
         self.due = self._counter("due", "Marks of users as due, by why", "reason")
+        self.due_dropped = self._counter("due_dropped", "Marks that a full due queue dropped", "why")
         self.feeds = self._counter("feeds", "Feeds by surface and outcome", "surface", "outcome")
         self.candidates = self._counter("candidates", "Candidates proposed, by source", "source")
         self.served_items = self._counter("served_items", "Items emitted, by source", "source")

@@ -30,12 +30,14 @@ from streams.turns import UPKEEP, Turns
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock
 from topologies.delivery import Delivery, RankedSlice
+from topologies.due_watch import DueWatch
 from topologies.feed_making import FeedMaker, MadeFeed
 from topologies.heartbeat import caught_up
 from topologies.user_shard import Signals, UserShard
 
 U64 = NDArray[np.uint64]
 BUDGET_POLL_S = 0.002
+DUE_LOOK_S = 10.0
 PARTITION_BYTES = 2
 SETTLE = "settle"
 UPKEEP_PAUSE_S = 0.1
@@ -95,6 +97,10 @@ class Emission:
     dropped: set[int] = field(default_factory=set)
     _record_ms: dict[bytes, int] = field(default_factory=dict)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
+    _watch: DueWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = DueWatch(self.metrics)
 
     # -- who is due -----------------------------------------------------------------------------------
 
@@ -150,12 +156,20 @@ class Emission:
     def _marked(self, reason: Reason, users: int) -> None:
         self.metrics.add(self.metrics.due, users, str(reason.name).lower())
         self.metrics.due_users.set(len(self.due))  # also while nobody is ranked, as Redis is away
+        self._watch.look(self.due, self._now_ms())
 
     # -- the loop -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Rank who is due and deliver, for ever."""
-        await asyncio.gather(self._rank_due(own=True), self._rank_due(own=False), self.delivery.run())
+        ranking = (self._rank_due(own=True), self._rank_due(own=False))
+        await asyncio.gather(*ranking, self.delivery.run(), self._look_at_due())
+
+    async def _look_at_due(self) -> None:
+        """Also while nobody becomes due: that dropping is over is said then."""
+        while True:
+            self._watch.look(self.due, self._now_ms())
+            await asyncio.sleep(DUE_LOOK_S)
 
     async def _rank_due(self, own: bool) -> None:
         """Users who did something, or those who wait for nothing: these when nobody else needs the loop."""
