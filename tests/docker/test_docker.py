@@ -90,6 +90,17 @@ def test_services_wait_for_services_and_mount_volumes_that_exist() -> None:
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert (DOCKER / source).exists() if source.startswith(".") else source in COMPOSE["volumes"]
+    mounted = {v.split(":")[0] for service in SERVICES.values() for v in service.get("volumes", [])}
+    assert set(COMPOSE["volumes"]) <= mounted, "a volume that nobody mounts"
+
+
+def test_workers_can_be_scaled_each_with_a_data_directory_of_its_own() -> None:
+    worker = SERVICES["worker"]
+    assert not worker.get("volumes"), "replicas would share it, and only one may have the directory"
+    assert not {"container_name", "hostname", "ports"} & set(worker), "there can be one of these"
+    assert "FEEDRANK_DATA_DIR" not in worker["environment"]
+    [volume] = [rest for what, rest in instructions() if what == "VOLUME"]
+    assert f"FEEDRANK_DATA_DIR={volume} " in re.sub(r"\s+", " ", DOCKERFILE)
 
 
 def test_images_are_pinned_and_published_ports_stay_on_this_machine() -> None:
