@@ -33,6 +33,7 @@ from streams.concerns import CheckpointSettings, KafkaSettings, WorkerSettings
 from streams.data_dir import claimed
 from streams.errors import ExitCode, OperatorError
 from streams.faust_private.consumer import SCHEME, WholeFetches
+from streams.faust_private.crash import crashed
 from streams.faust_private.raw import RawFetch
 from streams.faust_private.tables import FrameTable, ShardTableManager
 from streams.log import logger
@@ -216,7 +217,7 @@ async def _run(build: Callable[[], ShardApp]) -> int:
 
 async def _until_end(app: ShardApp, told_to_stop: asyncio.Event) -> int:
     starting = asyncio.ensure_future(app.start())
-    waits = {asyncio.ensure_future(e.wait()) for e in (told_to_stop, app.failed, app._crashed)}
+    waits = {asyncio.ensure_future(e.wait()) for e in (told_to_stop, app.failed, crashed(app))}
     await asyncio.wait({starting, *waits}, return_when=asyncio.FIRST_COMPLETED)
     if starting.done() and starting.exception() is None:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

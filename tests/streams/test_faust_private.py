@@ -6,8 +6,10 @@ streams/faust_private/. Behaviour in a group is tested in test_transport.py on a
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,7 @@ from mode.threads import ServiceThread, WorkerThread
 
 from streams.concerns import CheckpointSettings, WorkerSettings
 from streams.faust_private.consumer import SCHEME, ShardConsumer, ShardTransport, WholeFetches
+from streams.faust_private.crash import crashed
 from streams.faust_private.producer import WholeBatch
 from streams.faust_private.raw import KeptRecords, RawFetch, batches_of
 from streams.faust_private.tables import ShardRecovery, ShardTableManager
@@ -47,6 +50,10 @@ from tests.streams.logs import Log
 from wire.names import Namespace
 
 TP0 = TopicPartition("in", 0)
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("wire", "models", "streams", "topologies", "serving", "demo", "feedrank")
+KNOWN = {"_replace", "_exit", "_asdict", "_fields", "_current_frames"}
+"""Documented, whatever they look like: of named tuples, os and sys."""
 
 
 def moved(sentence: str, there: bool) -> None:
@@ -490,6 +497,49 @@ def test_a_crash_of_fausts_can_be_seen() -> None:
         "mode's Service keeps a crash elsewhere than in `_crashed` and `crash_reason`: the worker would hang",
         {"_crashed", "crash_reason"} <= names_in(Service._crash),
     )
+
+    async def story() -> None:
+        failing = Failing()
+        event = crashed(failing)
+        await failing.start()
+        async with asyncio.timeout(10):
+            await event.wait()
+        moved("mode's crash_reason does not say why", isinstance(failing.crash_reason, ZeroDivisionError))
+        await failing.stop()
+
+    asyncio.run(story())
+
+
+class Failing(Service):  # type: ignore[misc]
+    """Has one part, which fails."""
+
+    @Service.task  # type: ignore[untyped-decorator]
+    async def _part(self) -> None:
+        raise ZeroDivisionError
+
+
+def _privates_of_others(path: Path) -> list[str]:
+    """Names with an underscore that the file asks something else than itself for."""
+    return [
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_[a-z]", node.attr)
+        and not (isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"})
+    ]
+
+
+def test_what_is_private_to_the_libraries_is_asked_for_in_one_place() -> None:
+    ours = [path for part in PACKAGES for path in (ROOT / part).rglob("*.py")]
+    code = "\n".join(path.read_text() for path in ours)
+    outside = [path for path in ours if path.parent.name != "faust_private"]
+    strange = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in outside
+        for name in _privates_of_others(path)
+        if name not in KNOWN and not re.search(rf"(def |self\.|cls\.|^ *){name}\b *[(:=]", code, re.MULTILINE)
+    }
+    assert strange == set(), "of a library: it belongs into streams/faust_private/, with a test here"
 
 
 def test_the_worker_makes_no_producer_and_no_web_server(in_app: Callable[..., Any]) -> None:
