@@ -31,7 +31,7 @@ from models.policy import parse_policy
 from models.ranker import Ranker
 from models.score import RateLift, Scorer
 from models.tables import GRID
-from streams.model_folder import read_model, write_model
+from topologies.model_folder import read_model, write_model
 
 ROUNDS = 7
 TREES, LEAVES = 100, 15

@@ -37,9 +37,9 @@ from models.learned.cascade import Cascade
 from models.policy import Policy, parse_policy
 from models.ranker import Ranker
 from models.score import RateLift
-from streams.model_folder import read_model, write_model
 from topologies.feed_making import MadeFeed
 from topologies.history import History
+from topologies.model_folder import read_model, write_model
 from topologies.past import ItemChange, Past, Served
 from wire.version import Version
 

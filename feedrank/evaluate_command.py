@@ -17,9 +17,9 @@ from feedrank.evaluation.report import document, text
 from models.labels import SPLITS
 from models.score import RateLift
 from streams.errors import OperatorError
-from streams.model_folder import read_model
 from streams.policy_file import read_policy
 from streams.settings import Settings
+from topologies.model_folder import read_model
 
 DEFAULT = "default"
 

@@ -14,8 +14,9 @@ from feedrank.training.fit import CORRECTED, POSITIONS, Spec
 from feedrank.training.fit import train as fit_model
 from feedrank.training.report import measured
 from streams.errors import OperatorError
-from streams.model_folder import KINDS, LINEAR, MANIFEST, write_model
+from streams.manifest import MANIFEST
 from streams.whole_folder import refuse_other
+from topologies.model_folder import KINDS, LINEAR, write_model
 
 CALIBRATIONS = ("platt", "isotonic")
 

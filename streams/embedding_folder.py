@@ -7,7 +7,6 @@ vectors.safetensors     fp uint64[n] ascending, vectors float32[n, 64]; ids: UTF
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 
 from models.item_columns import EMBEDDING_DIM
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import MANIFEST, manifest_hash
+from streams.manifest import MANIFEST, file_hash, manifest_hash, write_manifest
 from streams.whole_folder import written_whole
 
 FORMAT = 1
@@ -56,11 +55,8 @@ def write_embeddings(folder: Path, made: Embeddings, about: Mapping[str, Any]) -
             "lengths": np.array([len(one) for one in names], np.int64),
         }
         save_file(numbers, part / VECTORS)
-        manifest = {"format": FORMAT, "kind": KIND, **about, "files": {VECTORS: _sha256(part / VECTORS)}}
-        manifest["hash"] = manifest_hash(manifest)
-        text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-        (part / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return manifest
+        files = {VECTORS: file_hash(part / VECTORS)}
+        return write_manifest(part, {"format": FORMAT, "kind": KIND, **about, "files": files})
 
 
 def read_embeddings(folder: Path) -> tuple[Embeddings, dict[str, Any]]:
@@ -74,7 +70,7 @@ def read_embeddings(folder: Path) -> tuple[Embeddings, dict[str, Any]]:
             raise _bad(folder, f"the manifest is of {manifest.get('kind')} {manifest.get('format')}")
         if manifest["hash"] != manifest_hash(manifest):
             raise _bad(folder, "the manifest was changed: its hash does not fit")
-        if manifest["files"][VECTORS] != _sha256(folder / VECTORS):
+        if manifest["files"][VECTORS] != file_hash(folder / VECTORS):
             raise _bad(folder, f"{VECTORS} is not the file that was written: its hash does not fit")
         numbers = load_file(folder / VECTORS)
         fp, vectors = numbers["fp"], numbers["vectors"]
@@ -95,10 +91,6 @@ def read_embeddings(folder: Path) -> tuple[Embeddings, dict[str, Any]]:
 
 
 _SIGN = np.int64(-(1 << 63))
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _bad(folder: Path, problem: str) -> OperatorError:

@@ -32,6 +32,8 @@ MAY_IMPORT = {
 """Package -> the project's packages that it may import; see docs/architecture.md."""
 CHECKOUT_ONLY = {"feedrank/bench_command.py": {"tests"}}
 """Commands that refuse to run outside a checkout may use what only a checkout has."""
+STREAMS_MAY_IMPORT = {"columns", "fingerprint", "item_columns", "policy", "verbs"}
+"""Of models: what bytes are decoded to, and the parser of the policy's file. Nothing of ranking."""
 PURE_OF_OTHERS = {"numpy", "xxhash"}
 IMPURE = {
     *("asyncio", "datetime", "http", "io", "logging", "multiprocessing", "os", "random", "secrets", "shutil"),
@@ -109,6 +111,13 @@ def test_imports_go_one_way(path: Path) -> None:
     project = {*MAY_IMPORT, "benchmarks", "tests"}
     wrong = [f"line {line}: {name}" for line, name in imports(path) if name in project - allowed]
     assert wrong == []
+
+
+def test_the_edge_knows_nothing_of_ranking() -> None:
+    edge = [path for path in PACKAGED if path.relative_to(ROOT).parts[0] == "streams"]
+    nodes = [node for path in edge for node in ast.walk(tree_of(path)) if isinstance(node, ast.ImportFrom)]
+    modules = {str(node.module).split(".")[1] for node in nodes if str(node.module).startswith("models.")}
+    assert modules <= STREAMS_MAY_IMPORT
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from models.policy import Policy
 from models.score import RateLift, Scorer
 from streams.errors import OperatorError
 from streams.log import logger
+from streams.manifest import MANIFEST
 from streams.metrics import Metrics
-from streams.model_folder import MANIFEST, read_model
 from streams.turns import Turns
+from topologies.model_folder import read_model
 
 POLL_S = 5.0
 TURN = "model"

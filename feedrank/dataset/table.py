@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from models.labels import SPLITS
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import differences, feature_versions
+from topologies.model_folder import differences, feature_versions
 
 FORMAT = 2
 META = b"feedrank"

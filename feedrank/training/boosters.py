@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.errors import OperatorError
-from streams.model_folder import feature_versions
+from topologies.model_folder import feature_versions
 
 if TYPE_CHECKING:
     from feedrank.training.fit import Spec

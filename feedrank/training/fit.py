@@ -18,7 +18,7 @@ from models.learned.calibration import Calibration, Platt, fit_isotonic, fit_pla
 from models.learned.logistic import Logistic
 from models.learned.scorers import fixed_point
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import LAMBDARANK, LINEAR, RELEVANCE, TREES, Parts, feature_versions
+from topologies.model_folder import LAMBDARANK, LINEAR, RELEVANCE, TREES, Parts, feature_versions
 
 F64 = NDArray[np.float64]
 Labels = NDArray[np.bool_]
@@ -35,8 +35,8 @@ OFFSETS_L2 = 1e-2
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """`kind`: of streams.model_folder.KINDS; `calibration`: platt or isotonic; `trees`: at most so many, of
-    `leaves` each; `position`: of POSITIONS."""
+    """`kind`: of KINDS in topologies/model_folder.py; `calibration`: platt or isotonic; `trees`: at most so
+    many, of `leaves` each; `position`: of POSITIONS."""
 
     kind: str
     name: str

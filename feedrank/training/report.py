@@ -17,7 +17,7 @@ from models.features.whole import RATE
 from models.fingerprint import fp64s
 from models.learned.calibration import look_up, table_of
 from models.tables import GRID
-from streams.model_folder import LINEAR, RELEVANCE
+from topologies.model_folder import LINEAR, RELEVANCE
 
 F64 = NDArray[np.float64]
 NDCG_K = 10

@@ -1,1 +1,1 @@
-"""Trained models (9): fitting and scoring in numpy. `streams.model_folder` reads and writes them."""
+"""Trained models (9): fitting and scoring in numpy. `topologies.model_folder` reads and writes them."""

@@ -20,9 +20,9 @@ from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from models.features import FEATURES
 from models.labels import SPLITS, join
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import feature_versions
 from streams.policy_file import read_policy
 from tests.feedrank.test_train import data_set
+from topologies.model_folder import feature_versions
 from topologies.past import Past, Served
 
 MINUTE = 60_000

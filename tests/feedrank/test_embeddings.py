@@ -18,7 +18,7 @@ from feedrank.load import jsonl
 from models.learned.embeddings import aligned, recall, signed, similar, unit
 from streams.embedding_folder import VECTORS, Embeddings, read_embeddings
 from streams.errors import ExitCode
-from streams.model_folder import MANIFEST
+from streams.manifest import MANIFEST
 from streams.policy_file import read_policy
 from streams.settings import Settings
 from tests.services import Kafka

@@ -15,7 +15,7 @@ from models.evaluation.lists import ndcg, ranked
 from models.features import FEATURE_NAMES
 from models.learned import position
 from models.tables import GRID
-from streams.model_folder import MANIFEST
+from streams.manifest import MANIFEST
 from tests.feedrank.test_train import data_set
 
 OLD, TRUE = FEATURE_NAMES.index("similarity_long"), FEATURE_NAMES.index("weak_rate_7d")

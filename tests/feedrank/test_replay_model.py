@@ -12,7 +12,7 @@ import pytest
 from feedrank import cli
 from models.policy import parse_policy
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import MANIFEST, manifest_hash
+from streams.manifest import MANIFEST, manifest_hash
 from streams.store import ShardStore
 from tests.feedrank.replaying import Lines, replay, the_job, written
 from tests.feedrank.test_train import data_set

@@ -16,8 +16,9 @@ from models.features import FEATURES, Planes
 from models.learned.scorers import Linear, Trees
 from models.tables import GRID
 from streams.errors import ExitCode, OperatorError
-from streams.model_folder import MANIFEST, manifest_hash, read_manifest, read_model
+from streams.manifest import MANIFEST, manifest_hash
 from streams.policy_file import read_policy
+from topologies.model_folder import read_manifest, read_model
 
 NAMES = [feature.name for feature in FEATURES]
 POLICY = read_policy()

@@ -65,7 +65,7 @@ def test_a_checksum_is_crc32c_of_any_bytes() -> None:
 def test_an_abort_marker_is_known_by_its_key() -> None:
     aborted, committed = (ControlRecord.parse(struct.pack(">hh", 0, kind)) for kind in (0, 1))
     moved(
-        "ControlRecord.parse(key) says ABORT_MARKER no more: streams/fetch.py ends aborted transactions by it",
+        "ControlRecord.parse(key) says ABORT_MARKER no more: streams/fetch.py ends aborted ones by it",
         aborted == ABORT_MARKER and committed != ABORT_MARKER,
     )
 

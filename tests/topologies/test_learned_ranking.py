@@ -17,9 +17,9 @@ from models.ranker import Ranker
 from models.sample_world import AS_OF_MS, sample_world
 from models.score import RateLift, Scorer
 from models.user_row import new_rows
-from streams.model_folder import read_model
 from streams.policy_file import read_policy
 from tests.feedrank.test_train import data_set
+from topologies.model_folder import read_model
 
 POLICY = read_policy()
 KINDS = ("linear", "trees", "lambdarank", "light + trees")

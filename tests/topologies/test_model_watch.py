@@ -15,8 +15,8 @@ from models.learned.scorers import Linear
 from models.policy import Policy, parse_policy
 from models.score import Scorer
 from streams.errors import ExitCode, OperatorError
+from streams.manifest import MANIFEST
 from streams.metrics import Metrics
-from streams.model_folder import MANIFEST
 from tests.feedrank.test_train import data_set
 from topologies.model_watch import ModelWatch
 

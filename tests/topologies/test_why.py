@@ -19,10 +19,10 @@ from models.sample_world import SampleWorld, sample_world
 from models.score import RateLift, Scorer
 from models.tables import GRID
 from streams.feed_heads import StoredFeed
-from streams.model_folder import read_model
 from streams.policy_file import read_policy
 from tests.both_paths import edited
 from tests.feedrank.test_train import data_set
+from topologies.model_folder import read_model
 from topologies.why import Why, why
 
 POLICY = read_policy()

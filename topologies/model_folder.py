@@ -9,7 +9,6 @@ Loading checks all of it; what does not fit is named, each difference by itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,10 @@ from models.learned.scorers import Linear, Predict, Trees
 from models.policy import HEADS, Policy
 from models.tables import GRID
 from streams.errors import ExitCode, OperatorError
+from streams.manifest import MANIFEST, file_hash, manifest_hash, write_manifest
 from streams.whole_folder import written_whole
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 TABLES = "tables.safetensors"
 LINEAR, TREES, LAMBDARANK = "linear", "trees", "lambdarank"
@@ -89,22 +88,9 @@ def _fill(folder: Path, parts: Parts) -> dict[str, Any]:
     save_file({"tables": np.ascontiguousarray(parts.tables)}, folder / TABLES)
     for head, text in parts.texts.items():
         (folder / f"{head}.txt").write_text(text, encoding="utf-8")
-    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    files = {path.name: file_hash(path) for path in sorted(folder.iterdir())}
     manifest = {"format": FORMAT, "features": feature_versions(), **parts.manifest, "files": files}
-    manifest["hash"] = manifest_hash(manifest)
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
-    return manifest
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def manifest_hash(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of the manifest without its own hash; through `files` it covers all numbers."""
-    bare = {name: value for name, value in manifest.items() if name != "hash"}
-    return hashlib.sha256(json.dumps(bare, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return write_manifest(folder, manifest)
 
 
 # -- reading ------------------------------------------------------------------------------------------------
@@ -134,7 +120,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         path = folder / Path(name).name
         if not path.is_file():
             problems.append(f"{name} is missing")
-        elif _sha256(path) != digest:
+        elif file_hash(path) != digest:
             problems.append(f"{name} is not the file that was trained: its hash does not fit")
     problems += differences(manifest["features"], feature_versions())
     if problems:
