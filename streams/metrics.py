@@ -63,7 +63,7 @@ class Metrics:
         self.activities = self._counter("activities", "Activities by what became of them", "outcome")
         self.dead_letters = self._counter("dead_letters", "Records set aside, by reason", "reason")
         self.stages = self._histogram("stage_seconds", "Time per batch or slice", STAGE_BUCKETS_S, "stage")
-        self.paused = self._gauge("paused_partitions", "Partitions paused for backpressure, by why", "reason")
+        self.paused = self._gauge("paused_partitions", "Partitions not fetched for backpressure", "topic")
 
     def _durability(self) -> None:
         self.rows = self._gauge("rows", "Rows in memory, by table", "topic", "partition", "table")

@@ -36,5 +36,5 @@ class Observer:
     def lost(self, topic: str, partition: int, why: str) -> None:
         """The shard was given up: revoked, fenced, stopped."""
 
-    def paused(self, topic: str, partition: int, reason: str, on: bool) -> None:
-        """Ingest of the shard stands still for `reason`, or goes on."""
+    def paused(self, topic: str, partition: int, on: bool) -> None:
+        """The partition is not fetched while its shard works off what it has, or is fetched again."""

@@ -56,7 +56,7 @@ class Reader:
 class Shard(Generic[S]):
     """Made by `Shards` when the partition is assigned; at work from `start` until it is `closed`.
 
-    `apply` gets one batch at a time, in order, without holes and never twice. Reasons to pause add up.
+    `apply` gets one batch at a time, in order, without holes and never twice.
     `ended` is called once with the error when a task of the shard fails, ShardLost included.
     """
 
@@ -75,14 +75,11 @@ class Shard(Generic[S]):
         self.next_offset = self.highwater = 0
         self.heard_s = float("-inf")
         self._reader, self._apply, self._records_max, self._observer = reader, apply, records_max, observer
-        place = (names.source, names.partition)
-        self._inbox = Inbox(lambda: reader.pause(*place), lambda: reader.resume(*place))
+        self._inbox = Inbox(self._hold, self._go_on)
         self._gone = False
         self._stopping = True
-        self._reasons: set[str] = set()
         self._corrupt = self._strays = 0
-        self._free, self._between = asyncio.Event(), asyncio.Event()
-        self._free.set()
+        self._between = asyncio.Event()
         self._between.set()
         self._tasks: list[asyncio.Task[None]] = []
         self._ended: Callable[[Shard[S], Exception], None] = lambda shard, error: None
@@ -120,21 +117,6 @@ class Shard(Generic[S]):
         await self.checkpoints.cut_now()
         await self.checkpoints.flush()
 
-    def pause(self, reason: str) -> None:
-        """Do not apply until all reasons are withdrawn. Safe to repeat."""
-        if reason not in self._reasons:
-            self._reasons.add(reason)
-            self._free.clear()
-            self._observer.paused(self.topic, self.partition, reason, True)
-
-    def resume(self, reason: str) -> None:
-        """Withdraw a reason. Safe to repeat."""
-        if reason in self._reasons:
-            self._reasons.discard(reason)
-            self._observer.paused(self.topic, self.partition, reason, False)
-        if not self._reasons:
-            self._free.set()
-
     # -- ingest --------------------------------------------------------------------------------------
 
     def deliver(self, fetch: RawFetch) -> None:
@@ -144,6 +126,14 @@ class Shard(Generic[S]):
         if self.closed:
             return
         self._inbox.put(fetch)
+
+    def _hold(self) -> None:
+        self._reader.pause(self.topic, self.partition)
+        self._observer.paused(self.topic, self.partition, True)
+
+    def _go_on(self) -> None:
+        self._reader.resume(self.topic, self.partition)
+        self._observer.paused(self.topic, self.partition, False)
 
     def start(self, ended: Callable[[Shard[S], Exception], None]) -> None:
         """Begin (again) to apply and to checkpoint from `next_offset`."""
@@ -169,7 +159,6 @@ class Shard(Generic[S]):
     async def _work(self, fetch: RawFetch) -> None:
         try:
             for batch in Unpacker(fetch).blocks(self._records_max()):
-                await self._free.wait()
                 if self._stopping or not self._joins(batch):
                     return
                 await self._step(batch)
@@ -228,7 +217,6 @@ class Shard(Generic[S]):
         The shard can be started again afterwards.
         """
         self._stopping = True
-        self._free.set()
         part_s = deadline_s / 3
         try:
             async with asyncio.timeout(part_s):

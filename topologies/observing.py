@@ -71,6 +71,5 @@ class WorkerObserver(Observer):
         self._progress.forget(partition)
         log.info("shard given up", topic=topic, partition=partition, why=why)
 
-    def paused(self, topic: str, partition: int, reason: str, on: bool) -> None:
-        metrics = self._metrics
-        metrics.paused.labels(reason).inc(1 if on else -1)
+    def paused(self, topic: str, partition: int, on: bool) -> None:
+        self._metrics.paused.labels(topic).inc(1 if on else -1)

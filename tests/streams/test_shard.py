@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from streams.checkpoint import ShardNames
+from streams.faust_private.raw import RawFetch
+from streams.inbox import FETCHES_MAX
 from streams.observe import Observer
 from streams.shard import Reader, Shard
 
@@ -47,3 +49,35 @@ def test_a_close_that_is_cut_short_lets_go_of_the_directory() -> None:
         return held.let_go
 
     assert asyncio.run(close_and_cancel()) == ["store", "producer"]
+
+
+def test_a_shard_with_more_than_it_can_take_is_paused_and_told_of_until_it_is_given_up() -> None:
+    """Metrics count paused partitions: one that moves while it is paused must not stay counted here."""
+    told: list[tuple[str, bool]] = []
+
+    class Told(Reader, Observer):
+        def pause(self, topic: str, partition: int) -> None:
+            told.append(("fetch", False))
+
+        def resume(self, topic: str, partition: int) -> None:
+            told.append(("fetch", True))
+
+        def paused(self, topic: str, partition: int, on: bool) -> None:
+            told.append(("paused", on))
+
+    async def apply(shard: Any, batch: Any) -> None: ...
+
+    async def story() -> None:
+        held, both, state = Held(), Told(), SimpleNamespace()
+        names = ShardNames("in", "changelog", 0, "id")
+        shard: Shard[Any] = Shard(names, state, held.store, held.checkpoints, both, apply, 10, both)
+        shard.start(lambda shard, error: None)
+        await asyncio.sleep(0)  # its tasks begin
+        for start in range(FETCHES_MAX + 1):
+            shard.deliver(RawFetch("in", 0, start, start + 1, [], [], True, 9))
+        assert told == [("fetch", False), ("paused", True)]
+        shard.let_go()
+        await shard.close()
+
+    asyncio.run(story())
+    assert told == [("fetch", False), ("paused", True), ("fetch", True), ("paused", False)]

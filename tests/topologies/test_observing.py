@@ -108,3 +108,11 @@ def test_changed_rows_of_all_tables_wait_for_the_next_checkpoint() -> None:
     shard: Any = SimpleNamespace(topic="t", partition=0, state=SimpleNamespace(rows=rows))
     count_users(metrics, shard)
     assert metrics.value("feedrank_pending_rows", topic="t", partition="0", state="dirty") == 2 + 2 + 1
+
+
+def test_partitions_that_are_not_fetched_are_counted() -> None:
+    one, metrics = observer()
+    one.paused(*PLACE, True)
+    one.paused(PLACE[0], 4, True)
+    one.paused(*PLACE, False)
+    assert metrics.value("feedrank_paused_partitions", topic=PLACE[0]) == 1
