@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SMALL: dict[str, Any] = {
     "models.snapshot.COPY_ROWS": 2,
-    "streams.producing.PARTS_PER_TURN": 1,
     "topologies.user_rows.GRAPHS_AT_ONCE": 1,
     "streams.flush.ROWS_PER_SLICE": 3,
     "streams.fetch.SEGMENT_RECORDS_MIN": 1,
