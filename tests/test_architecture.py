@@ -133,12 +133,6 @@ def test_the_core_is_pure(path: Path) -> None:
     assert unseeded == [], f"{unseeded}: numpy's random state is global; make a generator of a given seed"
 
 
-def test_the_oracle_shares_no_code_with_what_it_judges() -> None:
-    oracles = [p for p in PYTHON if p.parent == ROOT / "tests" and p.stem.startswith("oracle")]
-    for path in oracles:
-        assert not {name for _, name in imports(path)} & {"models", "topologies", "numpy"}, name_of(path)
-
-
 @pytest.mark.parametrize("path", PYTHON, ids=name_of)
 def test_files_and_functions_are_small(path: Path) -> None:
     lines = len(path.read_text().splitlines())
