@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -34,11 +36,28 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
-def _absent(reason: object) -> None:
-    """Skip visibly, or fail where the services must be there."""
+def absent(reason: object) -> NoReturn:
+    """Skip visibly, or fail where the services must be there. All tests skip through this one."""
     if require_services():
         pytest.fail(f"FEEDRANK_REQUIRE_SERVICES=1, but {reason}", pytrace=False)
     pytest.skip(str(reason))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """The last thing that a run says, below all else: what did not run, and how to change that."""
+    yield
+    reports = terminalreporter.stats.get("skipped", [])
+    for line in not_run(report.longrepr[2] for report in reports):
+        terminalreporter.write_line(line, red=True, bold=True)
+
+
+def not_run(reasons: Iterable[str]) -> list[str]:
+    """A line per reason, most tests first."""
+    counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
+    return [
+        f"NOT RUN: {count} test{'s' if count > 1 else ''}, {reason}" for reason, count in counts.most_common()
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -48,12 +67,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    broker: Kafka | None = None
     try:
         broker = start_kafka(tmp_path_factory.mktemp("kafka"))
     except ServiceMissing as missing:
-        _absent(missing)
-    assert broker is not None
+        absent(missing)
     yield broker.bootstrap
     broker.kill()
 
@@ -61,12 +78,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def private_kafka(tmp_path: Path) -> Iterator[Kafka]:
     """A broker of the test's own (about 5 s): it may be killed, restarted, or filled with any topic."""
-    broker: Kafka | None = None
     try:
         broker = start_kafka(tmp_path / "kafka")
     except ServiceMissing as missing:
-        _absent(missing)
-    assert broker is not None
+        absent(missing)
     yield broker
     broker.kill()
 
@@ -78,12 +93,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    server: Redis | None = None
     try:
         server = start_redis(tmp_path_factory.mktemp("redis"))
     except ServiceMissing as missing:
-        _absent(missing)
-    assert server is not None
+        absent(missing)
     yield server.url
     server.kill()
 
@@ -91,12 +104,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def private_redis(tmp_path: Path) -> Iterator[Redis]:
     """A Redis of the test's own, to kill and restart."""
-    server: Redis | None = None
     try:
         server = start_redis(tmp_path / "redis")
     except ServiceMissing as missing:
-        _absent(missing)
-    assert server is not None
+        absent(missing)
     yield server
     server.kill()
 
@@ -119,8 +130,12 @@ def make_topic(kafka: str, namespace: str) -> MakeTopic:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder with real data; FEEDRANK_DATA names another one. Skips where it is absent."""
+    """The folder with real data; FEEDRANK_DATA names another one. Skips where it is absent, also where
+    services must be there: the data is not part of the repository."""
     folder = Path(os.environ.get("FEEDRANK_DATA", ROOT / "../shared/data")).resolve()
     if not folder.is_dir():
-        pytest.skip(f"no real data: {folder} is not there; set FEEDRANK_DATA to the folder that holds it")
+        pytest.skip(
+            f"no real data: {folder} is not there, and it is not part of the repository; "
+            "set FEEDRANK_DATA to a folder with uboot/, ranklens/ and open_bandit/"
+        )
     return folder

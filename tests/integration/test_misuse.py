@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 import streams.topics_admin
 from feedrank.cli import run
 from streams.errors import ExitCode
+from tests.conftest import absent
 from tests.integration.conftest import (
     PARTITIONS,
     PERSON,
@@ -201,7 +202,7 @@ def on_a_disk(size: str, mode: str, directory: Path, job: Job) -> tuple[int, str
     space = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-rm"]
     mount = f"mount -t tmpfs -o size={size},{mode} tmpfs {directory}"
     if shutil.which("unshare") is None or subprocess.run([*space, "sh", "-c", mount], check=False).returncode:
-        pytest.skip("no disk can be mounted here: it takes unshare and the right to mount")
+        absent("no disk can be mounted here: it takes unshare and the right to mount")
     log = directory.with_suffix(".log")
     environment = job.environment(FEEDRANK_DATA_DIR=str(directory), WORKER_PORT="0", ROCKS_FLUSH_MS="100")
     run = [*space, "sh", "-c", f"{mount} && exec {sys.executable} -m feedrank.cli worker"]

@@ -30,9 +30,10 @@ from serving.reader import FeedReader
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode
 from tests.chaos.proxy import Proxy
+from tests.conftest import absent
 from tests.integration.conftest import BEGAN_MS, ITEMS, PARTITIONS, activities, drained, lags
 from tests.integration.job import Job
-from tests.services import ROOT, Kafka, Redis, ServiceMissing, free_port, require_services, start_kafka
+from tests.services import ROOT, Kafka, Redis, ServiceMissing, free_port, start_kafka
 from tests.waiting import ended, until
 
 pytestmark = pytest.mark.kafka
@@ -51,7 +52,7 @@ def table(name: str) -> list[list[str]]:
 def certificates(directory: Path) -> None:
     """An authority and a certificate of 127.0.0.1, self-made."""
     if shutil.which("openssl") is None:
-        pytest.skip("no certificates: `openssl` is not on PATH; install it (Debian: apt install openssl)")
+        absent("no certificates: `openssl` is not on PATH; install it (Debian: apt install openssl)")
     ca = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=feedrank tests"]
     commands = [
         ["req", *ca, "-keyout", "ca.key", "-out", "ca.pem"],
@@ -100,9 +101,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Kafka, st
     try:
         broker = start_kafka(folder, port, properties=properties)
     except ServiceMissing as missing:
-        if require_services():
-            pytest.fail(f"FEEDRANK_REQUIRE_SERVICES=1, but {missing}", pytrace=False)
-        pytest.skip(str(missing))
+        absent(missing)
     yield broker, f"{host}:{outside}", folder
     broker.kill()
 

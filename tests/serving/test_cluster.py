@@ -14,6 +14,7 @@ from serving.reader import AsyncFeedReader, FeedReader
 from streams.concerns import RedisSettings
 from streams.feeds import FeedToWrite, FeedWriter, Outcome
 from streams.route_board import RouteBoard, canary
+from tests.conftest import absent
 from tests.services import Redis, ServiceMissing, free_port, redis_binary
 from tests.waiting import GUARD_S, Patience
 from wire.chunks import Entries, Entry
@@ -34,7 +35,7 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         binary = redis_binary()
     except ServiceMissing as missing:
-        pytest.skip(str(missing))
+        absent(missing)
     port = free_port()
     while port > 65_535 - BUS_OFFSET:
         port = free_port()
