@@ -1,4 +1,7 @@
-"""Bad activities and bad items: each one dead letter, whatever is killed; neighbours are untouched."""
+"""Bad activities and bad items: each one dead letter, whatever is killed; neighbours are untouched.
+
+These are in Avro, whose bundled schema has no record without a required field. (In JSON: test_bad_json.py.)
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,20 @@ def act(**changes: Any) -> bytes:
     return encode_activity(good | changes, "avro", 0)
 
 
+def item(**changes: Any) -> bytes:
+    """A good item, with changes."""
+    good = {"item_id": "bad-item", "author": "a", "created_at": BEGAN_MS, "topics": []}
+    return encode_item(good | changes, "avro", 0)
+
+
 def bad_activities() -> list[Record]:
     return [
         ("truncated", act()[:-3]),
         ("trailing_bytes", act() + b"\0"),
         ("bad_magic", b"\xff\xfe not avro"),
+        ("unknown_schema", act().replace(bytes(5), b"\0\0\0\0\7", 1)),
+        ("wrong_schema", act().replace(b"\x04i1\0", b"\x04i1\x0a", 1)),  # target: no such union branch
+        ("not_utf8", act().replace(b"bad-1", b"bad\xff1")),
         ("unknown_verb", act(verb="teleport")),
         ("clock_ahead", act(event_time=BEGAN_MS + 3_600_000)),
         ("absurd_time", act(event_time=5)),
@@ -45,12 +57,22 @@ def bad_activities() -> list[Record]:
 
 
 def bad_items() -> list[Record]:
-    good = {"item_id": "bad-item", "author": "a", "created_at": BEGAN_MS, "topics": []}
-    return [("truncated", encode_item(good, "avro", 0)[:-2]), ("bad_magic", b"no avro at all")]
+    return [
+        ("truncated", item()[:-2]),
+        ("trailing_bytes", item() + b"\0"),
+        ("bad_magic", b"no avro at all"),
+        ("unknown_schema", item().replace(bytes(5), b"\0\0\0\0\7", 1)),
+        ("wrong_schema", item()[:-1] + b"\x0a"),  # the last field: no such union branch
+        ("not_utf8", item().replace(b"\x02a", b"\x02\xff")),
+        ("clock_ahead", item(created_at=BEGAN_MS + 3_600_000)),
+        ("absurd_time", item(created_at=5)),
+        ("key_mismatch", item(item_id="another-item")),
+        ("oversized", item(title="x" * 70_000)),
+    ]
 
 
 def send(job: Job) -> dict[tuple[str, int, int], Record]:
-    """Send good records and bad ones between them; the bad ones by topic, partition and offset."""
+    """Good records and bad ones between them; the bad ones by topic, partition and offset."""
     producer = Producer(job.kafka.confluent())
     where: dict[tuple[str, int, int], Record] = {}
 
