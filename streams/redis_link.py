@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
     AuthenticationError,
-    ClusterDownError,
+    ClusterError,
     ConnectionError,  # noqa: A004
     MovedError,
     NoPermissionError,
@@ -45,13 +45,15 @@ _NOT_NOW = (
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
-    ClusterDownError,
+    ClusterError,
     TryAgainError,
     MovedError,
     AskError,
 )
 """Replies that are about the server, not about one key: the whole write has to wait."""
-_NOT_NOW_TEXT = ("OOM command not allowed", "READONLY ", "MISCONF ", "NOREPLICAS ")
+_MOVING_TEXT = "attempted to access a non local key"
+"""Of a script whose slot is on its way to another node: some of its keys are there, some are not."""
+_NOT_NOW_TEXT = ("OOM command not allowed", "READONLY ", "MISCONF ", "NOREPLICAS ", _MOVING_TEXT)
 """The same from inside a script, where older servers wrap the reply's code in a sentence."""
 
 
@@ -155,6 +157,8 @@ def _advice(error: Exception) -> str:
         return "correct the user and password in REDIS_URL; feeds wait"
     if isinstance(error, ReadOnlyError):
         return "REDIS_URL names a replica, or a failover is going on; feeds wait"
+    if type(error) in (ClusterError, TryAgainError) or _MOVING_TEXT in str(error):
+        return "a slot of the Cluster is being moved; feeds wait until it has arrived"
     if type(error) is ResponseError:
         return "correct REDIS_URL (its database, its protocol) or the server; feeds wait"
     return "start it or correct REDIS_URL; feeds wait and nothing is lost"
