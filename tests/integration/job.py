@@ -7,14 +7,15 @@ with Job(kafka, redis_url, tmp_path, namespace) as job:
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 import orjson
 import redis
@@ -52,6 +53,18 @@ class Worker:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=METRICS_S) as answer:
             text: bytes = answer.read()
         return text.decode()
+
+    def owns(self) -> set[int]:
+        """Partitions of activities that it works on at the moment."""
+        pattern = r'^feedrank_position_records{partition="(\d+)",topic="feedrank\.activities"} '
+        return {int(partition) for partition in re.findall(pattern, self.metrics(), re.MULTILINE)}
+
+    def applied(self) -> float:
+        """How many activities it has applied since it was started."""
+        found = re.search(
+            r'^feedrank_activities_total{outcome="applied"} (\S+)$', self.metrics(), re.MULTILINE
+        )
+        return float(found[1]) if found else 0.0
 
     def kill(self) -> None:
         self.process.kill()
@@ -133,6 +146,23 @@ class Job:
         ended = worker.process.poll()
         assert ended is None, f"a worker ended with {ended}:\n{worker.log.read_text()[-6_000:]}"
         return worker
+
+    def start_two(
+        self, partitions: int, of_the_first: Mapping[str, str] = MappingProxyType({}), **more: str
+    ) -> tuple[Worker, Worker]:
+        """Start two workers and wait until each owns half of the partitions."""
+        first, second = self.launch(**more, **of_the_first), self.launch(**more)
+
+        def halved() -> bool:
+            assert first.process.poll() is None, first.log.read_text()[-6_000:]
+            assert second.process.poll() is None, second.log.read_text()[-6_000:]
+            if not (first.ready() and second.ready()):
+                return False
+            one, other = first.owns(), second.owns()
+            return len(one) == len(other) and one | other == set(range(partitions))
+
+        until(halved, "each of two workers owns half of the partitions")
+        return first, second
 
     def launch(self, **more: str) -> Worker:
         """Start a worker with a port and a data directory of its own, unless `more` says otherwise."""

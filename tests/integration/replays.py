@@ -19,6 +19,7 @@ from tests.waiting import until
 
 COMMAND_S = 600
 STILL_S = 3.0
+LIVE = "-live"
 TICK_MS = 10_000
 
 
@@ -51,18 +52,23 @@ def digested(job: Job, namespace: str, *arguments: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def beside(job: Job, name: str) -> str:
+    """A namespace beside the live one, which ends in LIVE."""
+    return job.namespace.removesuffix(LIVE) + f"-{name}"
+
+
 def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None:
     """Live, replayed in two processes that are killed and taken up again, and in one without a pause."""
     assert digest_of(job, job.namespace, "--as-of-ms", str(as_of_ms)) == expected
-    before = at_rest(job)
-    job_id = killed(job, "replay", "--into", "cut", "--to", str(as_of_ms), "--jobs", "2", after_s=1.5)
+    before, cut, whole = at_rest(job), beside(job, "cut"), beside(job, "whole")
+    job_id = killed(job, "replay", "--into", cut, "--to", str(as_of_ms), "--jobs", "2", after_s=1.5)
     if job_id:
         assert "finished" in feedrank(job, "jobs", "resume", job_id)
-    assert digest_of(job, "cut") == expected
-    feedrank(job, "replay", "--into", "whole", "--to", str(as_of_ms))
-    assert digest_of(job, "whole") == expected
+    assert digest_of(job, cut) == expected
+    feedrank(job, "replay", "--into", whole, "--to", str(as_of_ms))
+    assert digest_of(job, whole) == expected
     refused(job, job.namespace, "holds rows of a worker")
-    refused(job, "whole", "Redis holds feeds of it")
+    refused(job, whole, "Redis holds feeds of it")
     changed = differing(everything_of(job), before)
     assert not changed, f"{len(changed)} things of the live job changed, {changed[:9]}"
 
@@ -99,17 +105,18 @@ def refused(job: Job, into: str, why: str) -> None:
 
 def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: World) -> None:
     """The shadow `whole` goes on live: what comes later leads it to where the live job and the oracle are."""
-    assert "its rows are in its topics" in feedrank(job, "catch-up", "whole", "--seed-only")
-    assert "workers of it start with" in feedrank(job, "catch-up", "whole", "--seed-only")
-    assert digest_of(job, "whole", "--rows", "topics") == digest_of(job, "whole")
-    policy = str(job.directory / "shadows" / "whole" / "policy.toml")
-    more = {"FEEDRANK_NAMESPACE": "whole", "FEEDRANK_POLICY": policy}
+    whole = beside(job, "whole")
+    assert "its rows are in its topics" in feedrank(job, "catch-up", whole, "--seed-only")
+    assert "workers of it start with" in feedrank(job, "catch-up", whole, "--seed-only")
+    assert digest_of(job, whole, "--rows", "topics") == digest_of(job, whole)
+    policy = str(job.directory / "shadows" / whole / "policy.toml")
+    more = {"FEEDRANK_NAMESPACE": whole, "FEEDRANK_POLICY": policy}
     job.start_worker(**more, FEEDRANK_DATA_DIR=str(job.directory / "shadows"))
     job.start_worker(**more)  # from the topics alone
     job.load(later)
     settled = world.settled(as_of_ms, TICK_MS)
     wanted = oracle.tables(world, settled)
-    for namespace in (job.namespace, "whole"):
+    for namespace in (job.namespace, whole):
         feedrank(job, "settle", "--as-of-ms", str(as_of_ms), namespace=namespace)
         made, found = digested(job, namespace, "--as-of-ms", str(settled.as_of_ms), "--rows", "topics")
         assert made == wanted, namespace

@@ -1,8 +1,9 @@
-"""The real social stream through a real Kafka, RocksDB, Redis: however worked off, the bytes are the same."""
+"""Streams through a real Kafka, RocksDB, Redis: whoever works them off, the bytes are the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
@@ -10,12 +11,18 @@ from pathlib import Path
 import pytest
 
 from feedrank.load import uboot
-from feedrank.load.events import Event
+from feedrank.load.events import Event, ItemEvent
+from tests.integration.conftest import ACTIVITIES, BEGAN_MS, ITEMS, PEOPLE, activities, drained, lags
 from tests.integration.job import Job
 from tests.services import Kafka
+from tests.waiting import until
+from wire.names import SURFACES
 
 CUT = 24_000
 PARTITIONS = 4
+OFTEN = {"CHECKPOINT_MS": "50"}
+IN_SMALL_STEPS = {"INGEST_RECORDS_MAX": "10"}
+"""A worker that is to be killed in the middle."""
 
 
 @pytest.fixture(scope="module")
@@ -39,38 +46,71 @@ def policy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job(private_kafka: Kafka, redis_url: str, tmp_path: Path, policy: Path) -> Iterator[Job]:
-    with Job(private_kafka.bootstrap, redis_url, tmp_path, "one", {"FEEDRANK_POLICY": str(policy)}) as one:
+def job(private_kafka: Kafka, redis_url: str, tmp_path: Path, namespace: str) -> Iterator[Job]:
+    with Job(private_kafka.bootstrap, redis_url, tmp_path, f"{namespace}-one") as one:
         one.create_topics(PARTITIONS)
         yield one
 
 
+@contextmanager
+def beside(job: Job, namespace: str) -> Iterator[Job]:
+    """Another namespace on the same public topics."""
+    directory = job.directory / namespace
+    directory.mkdir()
+    with Job(job.bootstrap, job.redis_url, directory, namespace, dict(job.settings)) as other:
+        other.create_topics(PARTITIONS)
+        yield other
+
+
+def same_rows_and_feeds(one: Job, two: Job, as_of_ms: int) -> int:
+    """Both are settled. How many feeds there are."""
+    for changelog in ("users_changelog", "item_rows_changelog"):
+        assert two.rows(getattr(two.names, changelog)) == one.rows(getattr(one.names, changelog))
+    found = [job.settled_feeds(surface, as_of_ms) for job in (one, two) for surface in SURFACES]
+    assert found[:2] == found[2:]
+    return sum(map(len, found[:2]))
+
+
+@pytest.mark.kafka
+def test_two_workers_settle_to_the_bytes_of_one_worker(job: Job, namespace: str) -> None:
+    acts = activities(ACTIVITIES, seed=0)
+    items = [ItemEvent(f"i{n}", f"author-{n % 7}", BEGAN_MS, BEGAN_MS, ("tea",)) for n in range(ITEMS)]
+    as_of_ms = max(event.time_ms for event in acts) + 1_000
+    with beside(job, f"{namespace}-two") as two:
+        alone = job.start_worker()
+        both = two.start_two(PARTITIONS)
+        job.load([*items, *acts])
+        for one in (job, two):
+            one.settle(as_of_ms)
+        assert alone.owns() == set(range(PARTITIONS))
+        assert [len(worker.owns()) for worker in both] == [PARTITIONS // 2] * 2
+        applied = [worker.applied() for worker in both]
+        assert min(applied) > 0
+        assert sum(applied) == alone.applied() == ACTIVITIES
+        assert same_rows_and_feeds(job, two, as_of_ms) == len(SURFACES) * PEOPLE
+
+
 @pytest.mark.kafka
 def test_two_workers_with_a_kill_settle_to_the_bytes_of_one_worker(
-    job: Job, stream: list[Event], tmp_path: Path, policy: Path
+    job: Job, stream: list[Event], policy: Path, namespace: str
 ) -> None:
+    job.settings["FEEDRANK_POLICY"] = str(policy)
     sent = job.load(stream).sent
     as_of_ms = max(event.time_ms for event in stream) + 1_000
     worker = job.start_worker()
     job.settle(as_of_ms)
-    feeds = {surface: job.settled_feeds(surface, as_of_ms) for surface in ("for_you", "following")}
     assert worker.stop() == 0
-    assert sum(len(feed) for feed in feeds.values()) > 300
 
-    again = tmp_path / "again"
-    again.mkdir()
-    with Job(job.bootstrap, job.redis_url, again, "two", dict(job.settings)) as two:
-        two.create_topics(PARTITIONS)
-        first = two.start_worker(CHECKPOINT_MS="50")
-        second = two.start_worker(CHECKPOINT_MS="50")
+    with beside(job, f"{namespace}-two") as two:
+        first, second = two.start_two(PARTITIONS, IN_SMALL_STEPS, **OFTEN)
+        until(lambda: min(first.applied(), second.applied()) > 0, "both have applied")
         first.kill()
-        two.start_worker(CHECKPOINT_MS="50")
+        assert not drained(two), "it was not in the middle"
+        third = two.start_worker(**OFTEN)
+        until(lambda: len(third.owns()) == PARTITIONS // 2, "a third one takes its place", lambda: lags(two))
         two.settle(as_of_ms)
         assert second.stop() == 0
-        for changelog in ("users_changelog", "item_rows_changelog"):
-            assert two.rows(getattr(two.names, changelog)) == job.rows(getattr(job.names, changelog))
-        for surface, expected in feeds.items():
-            assert two.settled_feeds(surface, as_of_ms) == expected
+        assert same_rows_and_feeds(job, two, as_of_ms) > 300
     ledger = [job.position(p) for p in range(PARTITIONS)]
     assert (
         sum(one["applied"] + one["duplicates"] + one["withdrawn"] + one["dead"] for one in ledger)

@@ -21,19 +21,25 @@ import pytest
 
 from feedrank.load import uboot
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
+from serving.reader import FeedReader
 from tests.integration.job import Job
-from tests.integration.replays import a_shadow_catches_up, replays_have_the_same_digest
+from tests.integration.replays import LIVE, a_shadow_catches_up, replays_have_the_same_digest
 from tests.oracle.digest import digest
 from tests.oracle.feeds import SURFACES, Settled, World
 from tests.oracle.made_up import Size, Stream
+from tests.oracle.numbers import DAY_MS
 from tests.oracle.records import EMBEDDING_DIM, Activity, Item
 from tests.oracle.users import User
 from tests.services import Kafka
+from wire.version import Version
 
 CUT = 18_000
 PARTITIONS = 4
 TICK_MS = 10_000
 USERS_COMPARED_MIN = 300
+SILENT = "silent-sam"
+"""Liked one item more than a year before all else, and it was told late: active at no time."""
+STRANGER = "never-seen"
 GROUP = 150
 """Users with the longest and the shortest histories, and with the most edges: so many of each."""
 
@@ -55,7 +61,7 @@ def real_events(data_dir: Path) -> Iterator[Event]:
 
 
 def with_made_up(real: list[Event]) -> list[Event]:
-    """Made-up people act on made-up items in the last 20 days of the real stream."""
+    """Made-up people act on made-up items in the last 20 days of the real stream, and one far too late."""
     size = Size(users=150, end_ms=max(event.time_ms for event in real), changing=False)
     made_up = [as_event(event) for event in Stream(5, size).events if not isinstance(event, str)]
     # a late record stands where it was produced, behind newer ones: order by the running maximum
@@ -64,7 +70,11 @@ def with_made_up(real: list[Event]) -> list[Event]:
         newest = max(newest, event.time_ms)
         keyed.append((newest, event))
     both = heapq.merge(((e.time_ms, e) for e in real), keyed, key=lambda one: one[0])
-    return [event for _, event in both]
+    events = [event for _, event in both]
+    first = next(event for event in events if isinstance(event, ItemEvent))
+    long_ago_ms = min(event.time_ms for event in events) - 400 * DAY_MS
+    events.insert(-5_000, ActivityEvent("only-one", SILENT, "like", first.item_id, long_ago_ms))
+    return events
 
 
 def as_event(event: Item | Activity) -> Event:
@@ -122,7 +132,8 @@ def quantised(floats: tuple[float, ...]) -> tuple[int, ...] | None:
 
 
 def chosen(settled: Settled) -> list[User]:
-    """Users with long histories, with short ones, with many follows, and any others."""
+    """Users with long histories, with short ones, with many follows, and any others. All of them are active:
+    the others have no feed to compare."""
     active = list(settled.active())
     by_records = sorted(active, key=lambda user: (user.records, user.id))
     by_follows = sorted(active, key=lambda user: (len(user.edges("follow", "author")), user.id))
@@ -144,30 +155,54 @@ def stored(head: dict[str, bytes]) -> tuple[dict[str, Any], list[dict[str, Any]]
     return fields, entries
 
 
-def compare(kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], policy_text: str) -> None:
+def the_silent_have_no_new_feed(job: Job, silent: set[str], as_of_ms: int) -> None:
+    """They keep what the live job made when their last record came; who has nothing reads the fallback."""
+    reader = FeedReader.from_url(job.redis_url, namespace=job.namespace)
+    for surface in SURFACES:
+        heads = job.settled_feeds(surface, 0)
+        for user in sorted(silent | {STRANGER}):
+            page, head = reader.page(user, surface=surface, record=False), heads.get(user)
+            if head is None:
+                assert (page.source, page.reason) == ("global", "no_feed"), user
+            elif int(head["count"]):
+                assert (page.source, page.version) == ("feed", head["version"].decode()), user
+                assert Version.parse(page.version).as_of_ms < as_of_ms, user
+            else:
+                assert (page.source, page.reason) == ("global", "past_the_end"), user
+        assert silent & heads.keys()
+        assert STRANGER not in heads
+    reader.close()
+
+
+def compare(
+    kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], policy_text: str, namespace: str
+) -> None:
     """The job on two workers, and the oracle: all rows, and feeds of some hundred users."""
     path = tmp_path / "policy.toml"
     path.write_text(policy_text)
     as_of_ms = max(event.time_ms for event in events) + 1_000
-    with Job(kafka.bootstrap, redis_url, tmp_path, "oracle", {"FEEDRANK_POLICY": str(path)}) as job:
+    live, settings = f"{namespace}{LIVE}", {"FEEDRANK_POLICY": str(path)}
+    with Job(kafka.bootstrap, redis_url, tmp_path, live, settings) as job:
         job.create_topics(PARTITIONS)
+        both = job.start_two(PARTITIONS)
         job.load(events)
-        job.start_worker()
-        job.start_worker()
         world = told(events, policy_text)
         job.settle(as_of_ms)
+        assert [len(worker.owns()) for worker in both] == [PARTITIONS // 2] * 2
+        assert min(worker.applied() for worker in both) > 0
         assert job.rows(job.names.users_changelog) == world.user_rows()
         assert job.rows(job.names.item_rows_changelog) == world.item_rows()
         heads = {surface: job.settled_feeds(surface, as_of_ms) for surface in SURFACES}
         settled = world.settled(as_of_ms, TICK_MS)
+        active = {user.id for user in settled.active()}
+        silent = {user for shard in world.shards for user in shard.users} - active
+        assert SILENT in silent
+        assert heads["for_you"].keys() == heads["following"].keys() == active
+        the_silent_have_no_new_feed(job, silent, as_of_ms)
         replays_have_the_same_digest(job, digest(world, settled), settled.as_of_ms)
         later = done_later(events, settled.as_of_ms)
         later_ms = later[-1].time_ms + 1
         a_shadow_catches_up(job, later, later_ms, told([*events, *later], policy_text))
-    active = {user.id for user in settled.active()}
-    known = {user for shard in world.shards for user in shard.users}
-    assert heads["for_you"].keys() == heads["following"].keys() == active
-    assert active < known
     users = chosen(settled)
     assert len(users) >= USERS_COMPARED_MIN
     for user in users:
@@ -178,16 +213,16 @@ def compare(kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], p
 
 @pytest.mark.kafka
 def test_rows_and_feeds_are_those_of_the_oracle(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str
+    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
 ) -> None:
     events = with_made_up(list(islice(real_events(data_dir), CUT)))
-    compare(private_kafka, redis_url, tmp_path, events, policy_text)
+    compare(private_kafka, redis_url, tmp_path, events, policy_text, namespace)
 
 
 @pytest.mark.kafka
 @pytest.mark.full
 def test_rows_and_feeds_of_the_whole_stream_are_those_of_the_oracle(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str
+    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
 ) -> None:
     events = with_made_up(list(real_events(data_dir)))
-    compare(private_kafka, redis_url, tmp_path, events, policy_text)
+    compare(private_kafka, redis_url, tmp_path, events, policy_text, namespace)
