@@ -3,7 +3,9 @@
     def test_something(kafka: str, redis_url: str, namespace: str, make_topic): ...
 
 `kafka` and `redis_url` are shared by the session: use the per-test `namespace` and `make_topic`. A test that
-kills a server, or needs the public topic names for itself, takes `private_kafka` or `private_redis`.
+needs the public topic names for itself takes `public_kafka`. KAFKA_BOOTSTRAP_SERVERS and REDIS_URL name other
+servers for these three. A test that kills or restarts a server, or asserts its defaults, has one of its own
+in any case: `private_kafka`, `private_redis`.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.lent_topics import TopicsTaken, lent_topics
 from tests.services import (
     ROOT,
     Kafka,
@@ -77,13 +81,42 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def private_kafka(tmp_path: Path) -> Iterator[Kafka]:
-    """A broker of the test's own (about 5 s): it may be killed, restarted, or filled with any topic."""
+    """A broker of the test's own (about 5 s): it may be killed, restarted, or asked for its defaults."""
     try:
         broker = start_kafka(tmp_path / "kafka")
     except ServiceMissing as missing:
-        absent(missing)
+        absent(f"this test restarts its broker or asserts its defaults, so it has one of its own; {missing}")
     yield broker
     broker.kill()
+
+
+@contextmanager
+def with_public_topics(directory: Path) -> Iterator[str]:
+    """Bootstrap servers of a Kafka without feedrank topics: a fresh one, or KAFKA_BOOTSTRAP_SERVERS, where
+    those that come are deleted afterwards."""
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if given:
+        try:
+            with lent_topics(given):
+                yield given
+        except TopicsTaken as taken:
+            pytest.fail(str(taken), pytrace=False)
+        return
+    try:
+        broker = start_kafka(directory)
+    except ServiceMissing as missing:
+        absent(missing)
+    try:
+        yield broker.bootstrap
+    finally:
+        broker.kill()
+
+
+@pytest.fixture
+def public_kafka(tmp_path: Path) -> Iterator[str]:
+    """A Kafka whose public topics are the test's own; KAFKA_BOOTSTRAP_SERVERS names another one."""
+    with with_public_topics(tmp_path / "kafka") as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from streams.errors import ExitCode
 from streams.manifest import MANIFEST
 from streams.policy_file import read_policy
 from streams.settings import Settings
-from tests.services import Kafka
 from topologies.past import ItemChange
 
 ITEMS, TASTES, USERS = 120, 6, 240
@@ -250,13 +249,13 @@ def test_the_arithmetic_of_vectors() -> None:
 
 @pytest.mark.kafka
 def test_from_the_topics_and_back(
-    private_kafka: Kafka,
+    public_kafka: str,
     file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", private_kafka.bootstrap)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", public_kafka)
     for asked in (["topics", "create", "--partitions", "2"], ["topics", "create", "--keep-all"]):
         assert cli.run(asked) == ExitCode.OK
     assert cli.run(["load", "jsonl", str(file)]) == ExitCode.OK

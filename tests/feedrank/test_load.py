@@ -18,7 +18,6 @@ from feedrank.load import jsonl, ranklens, uboot
 from feedrank.load.events import ActivityEvent, Event, ItemEvent, RawEvent, Tally
 from feedrank.load.send import encoder
 from streams.errors import ExitCode, OperatorError
-from tests.services import Kafka
 from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
@@ -258,9 +257,9 @@ def test_all_of_ranklens_is_read(data_dir: Path) -> None:
 
 @pytest.mark.kafka
 def test_a_file_arrives_on_the_topics_as_java_would_send_it(
-    private_kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    public_kafka: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", private_kafka.bootstrap)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", public_kafka)
     monkeypatch.setenv("FEEDRANK_NAMESPACE", "blue")
     actors = [f"u{n}" for n in range(40)]
     likes = [LIKE | {"actor": actor, "event_time": 2_000 + n} for n, actor in enumerate(actors)]
@@ -280,14 +279,14 @@ def test_a_file_arrives_on_the_topics_as_java_would_send_it(
 
     encode = encoder("avro")
     expected = {e.activity_id: e for e in jsonl.events(path) if isinstance(e, ActivityEvent)}
-    got = consume(private_kafka.bootstrap, ACTIVITIES, 3, 40)
+    got = consume(public_kafka, ACTIVITIES, 3, 40)
     assert len(got) == 40
     by_value = {encode(e): e for e in expected.values()}
     for key, value, partition, time_ms in got:
         event = by_value.pop(value)
         assert (key, time_ms) == (event.actor.encode(), event.time_ms)
         assert partition == partition_of(key, 3)
-    ((key, _, _, time_ms),) = consume(private_kafka.bootstrap, ITEMS, 3, 1)
+    ((key, _, _, time_ms),) = consume(public_kafka, ITEMS, 3, 1)
     assert (key, time_ms) == (b"i1", 1_000)
 
 

@@ -7,9 +7,12 @@ Both read the same public topics; `job` is a namespace of the test's own, with t
 
 from __future__ import annotations
 
+import os
 import random
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import orjson
 import pytest
@@ -17,9 +20,8 @@ import pytest
 from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from streams.errors import OperatorError
 from streams.topics_admin import TopicsAdmin
-from tests.conftest import absent
+from tests.conftest import with_public_topics
 from tests.integration.job import Job
-from tests.services import Kafka, ServiceMissing, start_kafka
 from tests.waiting import until
 
 PARTITIONS = 4
@@ -87,27 +89,38 @@ def metric(job: Job, line: str) -> float:
     return sum(float(text.rpartition(" ")[2]) for text in found)
 
 
-@pytest.fixture(scope="package")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
-    """A broker whose public topics belong to these tests."""
-    try:
-        kafka = start_kafka(tmp_path_factory.mktemp("broker"))
-    except ServiceMissing as missing:
-        absent(missing)
-    yield kafka
-    kafka.kill()
+def lent_for(fixture_name: str, config: pytest.Config) -> Literal["module", "package"]:
+    """A Kafka that is given has its public topics once: other modules of this package need them too."""
+    return "module" if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") else "package"
 
 
-@pytest.fixture(scope="package")
-def calm(broker: Kafka, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
-    """A worker that nothing is done to, with items and activities before it."""
+@pytest.fixture(scope=lent_for)
+def calm(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """A worker that nothing is done to, with items and activities before it, and a Kafka for these tests."""
     directory: Path = tmp_path_factory.mktemp("calm")
-    with Job(broker.bootstrap, redis_url, directory, "calm") as job:
-        job.create_topics(PARTITIONS)
-        items = [ItemEvent(f"i{n}", f"author-{n % 7}", BEGAN_MS, BEGAN_MS, ("tea",)) for n in range(ITEMS)]
-        job.load([*items, *activities(ACTIVITIES, 0)])
+    with (
+        with_public_topics(tmp_path_factory.mktemp("broker")) as bootstrap,
+        Job(bootstrap, redis_url, directory, f"calm-{uuid.uuid4().hex[:12]}") as job,
+    ):
+        load(job)
         job.start_worker()
         yield job
+
+
+def load(job: Job) -> None:
+    """Topics, with items and activities in them."""
+    job.create_topics(PARTITIONS)
+    items = [ItemEvent(f"i{n}", f"author-{n % 7}", BEGAN_MS, BEGAN_MS, ("tea",)) for n in range(ITEMS)]
+    job.load([*items, *activities(ACTIVITIES, 0)])
+
+
+def logs_are_short_and_private(job: Job) -> None:
+    """Whatever happened to its workers."""
+    for worker in job.workers:
+        text = worker.log.read_text()
+        for unwanted in (PERSON, "Traceback", "aiokafka"):
+            assert unwanted not in text, text
+        assert len(text.splitlines()) <= LINES_MAX, text
 
 
 @pytest.fixture
@@ -116,8 +129,4 @@ def job(calm: Job, redis_url: str, tmp_path: Path, namespace: str) -> Iterator[J
     with Job(calm.bootstrap, redis_url, tmp_path, namespace) as one:
         one.create_topics(PARTITIONS)
         yield one
-        for worker in one.workers:
-            text = worker.log.read_text()
-            for unwanted in (PERSON, "Traceback", "aiokafka"):
-                assert unwanted not in text, text
-            assert len(text.splitlines()) <= LINES_MAX, text
+        logs_are_short_and_private(one)

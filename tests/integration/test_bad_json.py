@@ -13,7 +13,6 @@ from confluent_kafka import Producer
 from tests.integration.conftest import BEGAN_MS, drained, lags
 from tests.integration.job import Job
 from tests.integration.test_bad_records import letters
-from tests.services import Kafka
 from tests.waiting import GUARD_S, until
 from wire.names import ACTIVITIES, ITEMS
 
@@ -55,10 +54,10 @@ def bad_items() -> list[Record]:
 
 
 def test_each_bad_record_in_json_is_one_dead_letter(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, namespace: str
+    public_kafka: str, redis_url: str, tmp_path: Path, namespace: str
 ) -> None:
     settings = {"FEEDRANK_FORMAT": "json"}
-    with Job(private_kafka.bootstrap, redis_url, tmp_path, namespace, settings) as job:
+    with Job(public_kafka, redis_url, tmp_path, namespace, settings) as job:
         job.create_topics(1)
         producer = Producer(job.kafka.confluent())
         sent = dict[tuple[str, int], Record]()

@@ -17,7 +17,6 @@ from streams.policy_file import read_policy
 from streams.settings import Settings
 from tests.integration.conftest import BEGAN_MS, ITEMS, activities
 from tests.integration.job import Job
-from tests.services import Kafka
 from tests.waiting import until
 from topologies.history import History
 from topologies.past import Past, Served, of_served
@@ -130,12 +129,10 @@ def command(job: Job, *arguments: str) -> str:
 
 
 def test_from_served_feeds_to_a_model_in_the_job(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, namespace: str
+    public_kafka: str, redis_url: str, tmp_path: Path, namespace: str
 ) -> None:
     policy = policy_file(tmp_path)
-    with Job(
-        private_kafka.bootstrap, redis_url, tmp_path, namespace, {"FEEDRANK_POLICY": str(policy)}
-    ) as job:
+    with Job(public_kafka, redis_url, tmp_path, namespace, {"FEEDRANK_POLICY": str(policy)}) as job:
         job.create_topics(PARTITIONS)
         items = [ItemEvent(f"i{n}", f"author-{n % 7}", BEGAN_MS, BEGAN_MS, ("tea",)) for n in range(ITEMS)]
         acts = activities(1_500, 0)

@@ -14,7 +14,6 @@ from feedrank.load import uboot
 from feedrank.load.events import Event, ItemEvent
 from tests.integration.conftest import ACTIVITIES, BEGAN_MS, ITEMS, PEOPLE, activities, drained, lags
 from tests.integration.job import Job
-from tests.services import Kafka
 from tests.waiting import until
 from wire.names import SURFACES
 
@@ -46,8 +45,8 @@ def policy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def job(private_kafka: Kafka, redis_url: str, tmp_path: Path, namespace: str) -> Iterator[Job]:
-    with Job(private_kafka.bootstrap, redis_url, tmp_path, f"{namespace}-one") as one:
+def job(public_kafka: str, redis_url: str, tmp_path: Path, namespace: str) -> Iterator[Job]:
+    with Job(public_kafka, redis_url, tmp_path, f"{namespace}-one") as one:
         one.create_topics(PARTITIONS)
         yield one
 

@@ -30,7 +30,6 @@ from tests.oracle.made_up import Size, Stream
 from tests.oracle.numbers import DAY_MS
 from tests.oracle.records import EMBEDDING_DIM, Activity, Item
 from tests.oracle.users import User
-from tests.services import Kafka
 from wire.version import Version
 
 CUT = 18_000
@@ -175,14 +174,14 @@ def the_silent_have_no_new_feed(job: Job, silent: set[str], as_of_ms: int) -> No
 
 
 def compare(
-    kafka: Kafka, redis_url: str, tmp_path: Path, events: list[Event], policy_text: str, namespace: str
+    kafka: str, redis_url: str, tmp_path: Path, events: list[Event], policy_text: str, namespace: str
 ) -> None:
     """The job on two workers, and the oracle: all rows, and feeds of some hundred users."""
     path = tmp_path / "policy.toml"
     path.write_text(policy_text)
     as_of_ms = max(event.time_ms for event in events) + 1_000
     live, settings = f"{namespace}{LIVE}", {"FEEDRANK_POLICY": str(path)}
-    with Job(kafka.bootstrap, redis_url, tmp_path, live, settings) as job:
+    with Job(kafka, redis_url, tmp_path, live, settings) as job:
         job.create_topics(PARTITIONS)
         both = job.start_two(PARTITIONS)
         job.load(events)
@@ -213,16 +212,16 @@ def compare(
 
 @pytest.mark.kafka
 def test_rows_and_feeds_are_those_of_the_oracle(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
+    public_kafka: str, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
 ) -> None:
     events = with_made_up(list(islice(real_events(data_dir), CUT)))
-    compare(private_kafka, redis_url, tmp_path, events, policy_text, namespace)
+    compare(public_kafka, redis_url, tmp_path, events, policy_text, namespace)
 
 
 @pytest.mark.kafka
 @pytest.mark.full
 def test_rows_and_feeds_of_the_whole_stream_are_those_of_the_oracle(
-    private_kafka: Kafka, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
+    public_kafka: str, redis_url: str, tmp_path: Path, data_dir: Path, policy_text: str, namespace: str
 ) -> None:
     events = with_made_up(list(real_events(data_dir)))
-    compare(private_kafka, redis_url, tmp_path, events, policy_text, namespace)
+    compare(public_kafka, redis_url, tmp_path, events, policy_text, namespace)

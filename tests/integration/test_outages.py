@@ -13,10 +13,13 @@ import pytest
 import redis
 
 from tests.integration.conftest import (
+    PARTITIONS,
     PEOPLE,
     activities,
     drained,
     lags,
+    load,
+    logs_are_short_and_private,
     metric,
     said,
     same_rows,
@@ -147,17 +150,26 @@ def test_a_frozen_worker_that_wakes_up_is_fenced_and_goes_on(calm: Job, job: Job
         stop(worker)
 
 
-def test_a_broker_that_restarts_is_waited_for_and_told_once(calm: Job, job: Job, broker: Kafka) -> None:
-    worker = job.start_worker()
-    all_is_applied(job)
-    broker.kill()
-    until(lambda: "kafka: " in why_not_ready(worker), "/readyz names Kafka")
-    assert broker.bootstrap in why_not_ready(worker)
-    lines = len(worker.log.read_text().splitlines())
-    broker.start()
-    job.load(activities(300, seed=7))
-    until(worker.ready, "ready again")
-    same_rows(job, calm)
-    assert said(job, "has not answered for") == said(job, "Kafka answers again") == 1
-    assert lines < 40
-    stop(worker)
+def test_a_broker_that_restarts_is_waited_for_and_told_once(
+    private_kafka: Kafka, redis_url: str, tmp_path: Path, namespace: str
+) -> None:
+    with Job(private_kafka.bootstrap, redis_url, tmp_path, namespace) as job:
+        load(job)
+        worker = job.start_worker()
+        all_is_applied(job)
+        private_kafka.kill()
+        until(lambda: "kafka: " in why_not_ready(worker), "/readyz names Kafka")
+        assert job.bootstrap in why_not_ready(worker)
+        lines = len(worker.log.read_text().splitlines())
+        private_kafka.start()
+        job.load(activities(300, seed=7))
+        until(worker.ready, "ready again")
+        (tmp_path / "calm").mkdir()
+        with Job(job.bootstrap, redis_url, tmp_path / "calm", f"{namespace}-calm") as calm:
+            calm.create_topics(PARTITIONS)
+            calm.start_worker()
+            same_rows(job, calm)
+        assert said(job, "has not answered for") == said(job, "Kafka answers again") == 1
+        assert lines < 40
+        stop(worker)
+        logs_are_short_and_private(job)

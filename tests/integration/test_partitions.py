@@ -19,7 +19,7 @@ from tests.integration.test_oracle import as_event, done_later, told
 from tests.oracle.digest import digest
 from tests.oracle.feeds import World
 from tests.oracle.made_up import Size, Stream
-from tests.services import Kafka, Redis
+from tests.services import Redis
 from tests.shadows import BUNDLED, TICK_MS
 from wire.names import ACTIVITIES
 from wire.partitioner import partition_of
@@ -59,12 +59,12 @@ def tables(job: Job, namespace: str, *arguments: str) -> list[str]:
 
 @pytest.mark.kafka
 def test_a_namespace_of_more_partitions_takes_over(
-    private_kafka: Kafka, private_redis: Redis, tmp_path: Path
+    public_kafka: str, private_redis: Redis, tmp_path: Path
 ) -> None:
     stream = Stream(11, Size(activities=1_500, items=200, users=40, changing=False))
     events = [as_event(event) for event in stream.events]  # type: ignore[arg-type]
     as_of_ms = -(-stream.end_ms // TICK_MS) * TICK_MS
-    with Job(private_kafka.bootstrap, private_redis.url, tmp_path, "four") as job:
+    with Job(public_kafka, private_redis.url, tmp_path, "four") as job:
         job.create_topics(OLD)
         job.load(events)
         worker = job.start_worker()
