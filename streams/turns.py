@@ -4,8 +4,9 @@ Fetches, commits and writes to Redis each take several rounds of the loop. Where
 ranking and a copy of rows all run in every round, a write of a millisecond takes ten times as long as all of
 them together. So heavy steps wait for their turn here, and between two of them the loop turns for the rest.
 Whoever had the loop for the shortest time comes first (start-time fair queueing, Goyal et al. 1996): ingest
-and ranking share it evenly while both have work, and neither waits for one that has none. Upkeep, for which
-nobody waits, has what is left.
+and ranking share it evenly while both have work, and neither waits for one that has none. A turn may weigh
+more: whose work gets cheaper by waiting has less of the loop while others want it. Upkeep, for which nobody
+waits, has what is left.
 
 Who only reads what others change in their turns (ranking) works in a thread beside the loop, and the turn
 lasts until it is done: the loop goes on with fetches and writes, and nothing that is read changes meanwhile.
@@ -45,7 +46,7 @@ class Turns:
         self._thread: ThreadPoolExecutor | None = None
         self._mine = False
         self._working: asyncio.Future[Any] | None = None
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[tuple[asyncio.Future[None], float]]] = {}
         self._spent_s: dict[str, float] = {}
         self._now_s = 0.0  # what the one whose turn it is had spent before
         self._upkeep_s = 0.0  # when it last had a turn, or asked after a time without
@@ -61,14 +62,15 @@ class Turns:
         if self._thread is not None:
             self._thread.shutdown()
 
-    async def take(self, by: str) -> None:
-        """Returns when it is the caller's turn, which lasts until its next await."""
+    async def take(self, by: str, weight: float = 1.0) -> None:
+        """Returns when it is the caller's turn, which lasts until its next await. What it takes counts
+        `weight` times."""
         turn = asyncio.get_running_loop().create_future()
         if not self._waiting.get(by):
             self._spent_s[by] = max(self._spent_s.get(by, 0.0), self._now_s)  # nobody saves up
             if by == UPKEEP:
                 self._upkeep_s = asyncio.get_running_loop().time()
-        self._waiting.setdefault(by, deque()).append(turn)
+        self._waiting.setdefault(by, deque()).append((turn, weight))
         if self._turning is None:
             self._turning = asyncio.create_task(self._turn(), name="turns")
         await turn
@@ -95,7 +97,7 @@ class Turns:
                 by = self._next(clock())
                 if by is None:
                     return
-                turn = self._waiting[by].popleft()
+                turn, weight = self._waiting[by].popleft()
                 if turn.done():  # given up
                     continue
                 self._now_s, started = self._spent_s[by], clock()
@@ -106,7 +108,7 @@ class Turns:
                 if self._working is not None:
                     await asyncio.wait([self._working])
                     self._working = None
-                self._spent_s[by] += max(clock() - started, SPENT_S_MIN)
+                self._spent_s[by] += max(clock() - started, SPENT_S_MIN) * weight
         finally:
             self._turning = None
 

@@ -74,6 +74,25 @@ def test_the_loop_turns_for_the_rest_between_two_steps() -> None:
     assert all(later - before >= LIGHT_ROUNDS for before, later in pairwise(at))
 
 
+@pytest.mark.parametrize("weight", [1.0, 4.0])
+def test_who_weighs_more_has_less_while_others_wait(weight: float) -> None:
+    async def scene() -> list[str]:
+        turns, done = Turns(), list[str]()
+
+        async def weighed() -> None:
+            for _ in range(40):
+                await turns.take("rank", weight)
+                busy(STEP_S)
+                done.append("rank")
+
+        await asyncio.gather(weighed(), work(turns, "ingest", 40, STEP_S, done))
+        return done
+
+    done = played(scene())
+    assert done[:40].count("ingest") == pytest.approx(40 * weight / (weight + 1), abs=1)
+    assert done.count("rank") == 40
+
+
 @pytest.mark.parametrize("seconds", [STEP_S, 4 * STEP_S])
 def test_time_is_shared_evenly_whatever_the_size_of_steps(seconds: float) -> None:
     async def scene() -> list[str]:

@@ -59,7 +59,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 class AtOnce(Turns):
     """Nobody else is there: each has its turn in the next round."""
 
-    async def take(self, by: str) -> None:
+    async def take(self, by: str, weight: float = 1.0) -> None:
         await asyncio.sleep(0)
         self._mine = True
 
