@@ -62,8 +62,9 @@ class Arena:
         return self._keys.top
 
     def reserved(self) -> list[tuple[NDArray[Any], int]]:
-        """The large arrays by slot, and how much of each was ever used."""
-        return [(array, self.top) for array in (self.rows, self.fp, self._held, *self._keys.by_slot)]
+        """The large arrays, and how much of the first axis of each is used or will be at once."""
+        by_slot = (self.rows, self.fp, self._held)
+        return [*((array, self.top) for array in by_slot), *self._keys.reserved()]
 
     def lookup(self, keys: Sequence[bytes]) -> tuple[I64, I64]:
         """Slots int64[n] (-1 = not here) of `keys`, and the positions int64[k] of those not here."""

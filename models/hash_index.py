@@ -51,6 +51,11 @@ class HashIndex:
         return self._live
 
     @property
+    def arrays(self) -> tuple[U64, I32]:
+        """Keys and slots by place, used all over from the first keys on."""
+        return self._keys, self._slots
+
+    @property
     def nbytes(self) -> int:
         """Bytes of both arrays."""
         return self._keys.nbytes + self._slots.nbytes

@@ -7,6 +7,7 @@ costs 300 ns per cold key, as each look-up waits for memory on its own; this cos
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 HEAD_BYTES = 32
+INDEXED_MAX = 200_000
+"""Keys that the index has room for from the start, in 6 MB: a rehash of 150,000 takes 9 ms of a slice."""
 _ALL_WORDS = 0x01010101  # four times True: a head is four words
 
 
@@ -30,7 +33,7 @@ class KeySlots:
     def __init__(self, slots_max: int, fingerprints: Callable[[Iterable[bytes]], U64] = fp64s) -> None:
         self.top = 0
         self._fingerprints = fingerprints
-        self._index = HashIndex(slots_max)  # a rehash of 150,000 keys would take 9 ms of a slice
+        self._index = HashIndex(min(slots_max, INDEXED_MAX))
         self._heads = np.zeros(slots_max, f"V{HEAD_BYTES}")  # reserved; memory is used as slots are
         self._long: dict[int, bytes] = {}  # keys that their padded head does not tell
         self._is_long = np.zeros(slots_max, np.bool_)
@@ -38,10 +41,9 @@ class KeySlots:
         self.live = np.zeros(slots_max, np.bool_)
         self._count = 0
 
-    @property
-    def by_slot(self) -> tuple[NDArray[np.void], ...]:
-        """The large arrays that are reserved."""
-        return (self._heads,)
+    def reserved(self) -> list[tuple[NDArray[Any], int]]:
+        """See Arena.reserved."""
+        return [(self._heads, self.top), *((array, len(array)) for array in self._index.arrays)]
 
     def __len__(self) -> int:
         return self._count

@@ -53,7 +53,7 @@ class SeenPages:
         return self._top - len(self._free)
 
     def reserved(self, slots: int) -> list[tuple[NDArray[Any], int]]:
-        """The large arrays, and how much of each was ever used; `slots`: how many of the arena's."""
+        """See Arena.reserved; `slots`: how many of the arena's are used."""
         return [(self._pool, self._top), (self._owner, self._top), (self._table, slots)]
 
     def dirty_pages(self) -> int:

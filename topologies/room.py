@@ -22,7 +22,7 @@ AHEAD_ROWS = 8_192
 LOOK_S = 0.1
 
 Reserved = list[tuple[NDArray[Any], int]]
-"""Arrays, and how much of the first axis of each was ever used."""
+"""See Arena.reserved."""
 
 log = logger(__name__)
 
@@ -55,7 +55,7 @@ class Room:
             for number, (array, used) in enumerate(reserved):
                 wanted, enough = (min(used + ahead, len(array)) for ahead in (AHEAD_ROWS, AHEAD_ROWS // 2))
                 if there[number] < enough:
-                    if not populate(array, max(there[number], used), wanted):
+                    if not populate(array, there[number], wanted):
                         return False
                     there[number] = wanted
         return True

@@ -41,8 +41,8 @@ def test_each_array_is_kept_ahead_of_what_is_used(monkeypatch: pytest.MonkeyPatc
     assert [call[1:] for call in asked.calls if call[0] != 10] == [
         (0, AHEAD_ROWS),
         (AHEAD_ROWS, half + 1 + AHEAD_ROWS),
-        (3 * AHEAD_ROWS, 4 * AHEAD_ROWS),
-        (100_000, 100_000),
+        (half + 1 + AHEAD_ROWS, 4 * AHEAD_ROWS),
+        (4 * AHEAD_ROWS, 100_000),
     ]
 
 
