@@ -18,7 +18,7 @@ from topologies.item_shard import ItemShard
 from topologies.user_shard import UserShard
 
 AHEAD_ROWS = 2_048
-"""Of each array beyond what is used, 4 MB of one shard. Seldom do so many new users come between two looks."""
+"""Of each array beyond what is used: 4 MB a shard. Seldom do so many new users come between two looks."""
 LOOK_S = 0.1
 
 Reserved = list[tuple[NDArray[Any], int]]
