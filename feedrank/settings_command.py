@@ -21,9 +21,10 @@ Every setting is an environment variable. `feedrank settings` prints each with i
 and what it means; `feedrank settings --json` the same for programs. Secrets are shown as `***`.
 
 A setting comes from the environment; else from the file that `FEEDRANK_SETTINGS_FILE` names (lines of
-`NAME=value`); else it has its default. An empty variable counts as unset. A wrong value, and a variable that
-starts with `FEEDRANK_` and is not a setting, end every command at its start with exit code 2 and a line for
-each.
+`NAME=value`, `export NAME=value` or `# comment`); else it has its default. An empty variable counts as unset.
+A wrong value (also a URL that cannot be one, or a PEM file that cannot be read), a variable that starts with
+`FEEDRANK_` and is not a setting, and any other line of the file end every command at its start with exit code
+2 and a line for each.
 
 A variable that is nearly a setting (`KAFKA_BOOTSTRAP_SERVER`) is not used. It may belong to other software,
 so it is no error: a line on stderr names it and the setting that may be meant, never its value.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streams.addresses import check_pem_files, check_redis, check_registry
 from streams.errors import OperatorError
 from wire.names import Namespace
 
@@ -78,9 +79,22 @@ class KafkaSettings(Concern):
     def _host_and_port(cls, value: str) -> str:
         for server in value.split(","):
             host, _, port = server.strip().rpartition(":")
-            if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+            if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65_536:
                 raise ValueError(f"{server.strip()!r} is not host:port; write for example localhost:9092")
         return value
+
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _registry(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_registry(value)
+        return value
+
+    @model_validator(mode="after")
+    def _pem_files_are_some(self) -> KafkaSettings:
+        if self.security_protocol.endswith("SSL"):
+            check_pem_files(self.ssl_cafile, self.ssl_certfile, self.ssl_keyfile)
+        return self
 
     @model_validator(mode="after")
     def _sasl_is_whole(self) -> KafkaSettings:
@@ -150,10 +164,18 @@ class RedisSettings(Concern):
 
     @field_validator("url")
     @classmethod
-    def _scheme(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it must start with redis://, rediss:// or unix://")
+    def _address(cls, value: SecretStr) -> SecretStr:
+        check_redis(value.get_secret_value())
         return value
+
+    @model_validator(mode="after")
+    def _is_of_a_cluster(self) -> RedisSettings:
+        if self.cluster:
+            try:
+                check_redis(self.address, cluster=True)
+            except ValueError as error:
+                raise ValueError(f"REDIS_URL, with REDIS_CLUSTER set: {error}") from error
+        return self
 
     @property
     def address(self) -> str:

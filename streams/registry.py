@@ -21,6 +21,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from typing import Any, TypeVar
 
 import orjson
@@ -226,8 +227,8 @@ class Registry:
                 if body is not None and error.code in REFUSED:
                     raise _refused(url + path, said) from error
                 why = f"it answers {error.code}: {said}"
-            except (OSError, ValueError) as error:
-                why = str(getattr(error, "reason", error))
+            except (OSError, ValueError, HTTPException) as error:  # the last: no HTTP is spoken there
+                why = str(getattr(error, "reason", error)).strip() or type(error).__name__
         raise RegistryUnreachable(
             f"schema registry {', '.join(self._urls)}{path}: {why}; "
             "check SCHEMA_REGISTRY_URL, its credentials, and that it is up"

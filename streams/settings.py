@@ -11,10 +11,11 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
-from dotenv import dotenv_values
+from dotenv.parser import Original, parse_stream
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -39,7 +40,7 @@ NOT_SETTINGS = frozenset({SETTINGS_FILE, "FEEDRANK_DATA", "FEEDRANK_REQUIRE_SERV
 NAMES_ALIKE, ENDS_ALIKE = 0.8, 0.6
 """Ratios of difflib from which on a name is nearly a setting's: of the whole, and of what words differ."""
 MASK = "***"
-_SECRET_IN_URL = re.compile(r"(?<=//)([^/@:]*):.+(?=@)|([?&]password)=[^&]+")
+_SECRET_IN_URL = re.compile(r"(?<=//)([^/@:]*):.+(?=@)|([?&](?:ssl_)?password)=[^&]+")
 
 log = logger(__name__)
 
@@ -185,9 +186,31 @@ def _collect(overrides: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Or
 
 
 def _read_file(path: str) -> dict[str, str | None]:
-    if not Path(path).is_file():
-        raise OperatorError(f"{SETTINGS_FILE}={path}: there is no such file; correct the path or unset it")
-    return dotenv_values(path, interpolate=False)
+    """The file's lines by name. Raises OperatorError that names each wrong line, not what it says."""
+    try:
+        if not Path(path).is_file():
+            raise OperatorError(
+                f"{SETTINGS_FILE}={path}: there is no such file; correct the path or unset it"
+            )
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        why = f"it cannot be read ({error.strerror}); correct its rights, or the path"
+        raise OperatorError(f"{SETTINGS_FILE}={path}: {why}") from error
+    except UnicodeDecodeError as error:
+        why = f"it is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        raise OperatorError(f"{SETTINGS_FILE}={path}: {why}") from error
+    found = list(parse_stream(StringIO(text)))
+    wrong = [_line_of(one.original) for one in found if one.error or (one.key and one.value is None)]
+    if wrong:
+        why = "is not NAME=value; correct it, or begin it with # as a comment"
+        raise OperatorError("\n".join(f"{SETTINGS_FILE}={path}: line {number} {why}" for number in wrong))
+    return {one.key: one.value for one in found if one.key}
+
+
+def _line_of(original: Original) -> int:
+    """The line from 1 where it begins, after the blank lines that count as part of it."""
+    blank = original.string[: len(original.string) - len(original.string.lstrip())]
+    return original.line + len(blank.splitlines())
 
 
 def _strangers(names: Mapping[str, Origin]) -> set[str]:

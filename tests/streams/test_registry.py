@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -386,3 +387,19 @@ def test_debezium_envelopes_in_avro_are_items(served: Served) -> None:
     assert found.removed.tolist() == [fp64(b"i3")]
     reasons = [Reason.MISSING_FIELD, Reason.BAD_EMBEDDING, Reason.MISSING_FIELD]
     assert [letter.reason for letter in dead] == reasons
+
+
+def test_what_speaks_no_http_is_a_registry_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(1_000)
+                client.sendall(b"-ERR unknown command\r\n")
+
+        other = threading.Thread(target=answer)
+        other.start()
+        with pytest.raises(RegistryUnreachable, match=r"-ERR unknown command.*check SCHEMA_REGISTRY_URL"):
+            Registry(f"http://127.0.0.1:{server.getsockname()[1]}").fetch_now([1])
+        other.join()

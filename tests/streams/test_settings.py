@@ -62,6 +62,32 @@ def test_a_settings_file_that_is_not_there_is_refused() -> None:
     assert "there is no such file" in refusal(FEEDRANK_SETTINGS_FILE="/nowhere/x.env")
 
 
+def test_a_settings_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_bytes(b"TICK_S=20\n# f\xfcr\n")
+    assert "it is not UTF-8 text (byte 13)" in refusal(FEEDRANK_SETTINGS_FILE=str(file))
+
+
+@pytest.mark.parametrize(
+    "line", ["WORKER_PORT: 99", "[kafka]", "foo", "export TICK_S", "KAFKA_SASL_PASSWORD hunter2", 'TICK_S="2']
+)
+def test_a_line_of_the_settings_file_that_is_none_is_refused_and_not_shown(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "worker.env"
+    file.write_text(f"# a comment\n\nexport API_PORT=1234 # another\n\n{line}\n\n  \nTICK_S=7\n")
+    said = refusal(FEEDRANK_SETTINGS_FILE=str(file))
+    assert said.startswith(f"FEEDRANK_SETTINGS_FILE={file}: line 5 is not NAME=value; ")
+    assert len(said.splitlines()) == 1
+    assert "hunter2" not in said
+
+
+def test_exports_quotes_and_comments_are_lines_of_a_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "worker.env"
+    file.write_text("\ufeff# a comment\n\nexport API_PORT=1234 # another\nOTEL_SERVICE_NAME='a b'\nTICK_S=\n")
+    settings = Settings.load({"FEEDRANK_SETTINGS_FILE": str(file)})
+    assert (settings.api.port, settings.observability.service_name) == (1_234, "a b")
+    assert settings.ranking.tick_s == 10
+
+
 def test_a_stranger_in_the_settings_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "worker.env"
     file.write_text("TICKS_S=20\n")
@@ -160,6 +186,114 @@ def test_a_wrong_value_is_refused_with_name_origin_reason_and_meaning(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://foo:bar", "its host or port cannot be read"),
+        ("redis://foo:0", "its host or port cannot be read"),
+        ("redis://[::1", "its host or port cannot be read"),
+        ("redis://:hunter2/x@cache", "its host or port cannot be read"),
+        ("redis://user:12#hunter2@cache", "its host or port cannot be read"),
+        ("redis://user:12?hunter2=1@cache", "its option (not shown: it may be part of a password) is none"),
+        ("redis://user:12/hunter2@cache", "its database is not a number"),
+        ("redis://cache/abc", "its database is not a number"),
+        ("redis://cache/1/2", "its database is not a number"),
+        ("redis://cache?db=-1", "its database is not a number"),
+        ("redis://cache?socket_timeout=abc", "its option socket_timeout has a wrong value"),
+        ("redis://cache?db=0&protocol=9", "its option protocol has a wrong value"),
+        ("redis://cache?max_connections=-4", "its option max_connections has a wrong value"),
+        ("redis://cache?foo=bar", "its option 'foo' is none"),
+        ("redis://cache?decode_responses=true", "its option 'decode_responses' is none"),
+        (
+            "redis://cache?ssl_ca_certs=ca.pem",
+            "its option ssl_ca_certs has a wrong value, or is not for redis",
+        ),
+        ("unix://run/redis.sock", "it names no socket"),
+        ("unix://", "it names no socket"),
+    ],
+)
+def test_a_redis_url_that_the_client_would_refuse_or_misread_is_refused(url: str, reason: str) -> None:
+    said = refusal(REDIS_URL=url)
+    assert said.startswith(f"REDIS_URL=*** (from the override): {reason}")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "redis://cache",
+            "redis://:h%2Fu%23n@cache:6379/",
+            "redis://[::1]:6379/3",
+            "redis:///0",
+            "redis://c?db=2",
+        ),
+        *("unix:///run/redis.sock?db=1", "rediss://u:p@c/0?ssl_ca_certs=/a/ca.pem&ssl_cert_reqs=required"),
+        "redis://c/1?socket_timeout=0.5&socket_keepalive=yes&protocol=3&client_name=a%26b&max_connections=4",
+    ],
+)
+def test_a_good_redis_url_is_taken_as_it_is(url: str) -> None:
+    assert Settings.load({"REDIS_URL": url}).redis.address == url
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("redis://cache/1", "it must have the host of a node"),
+        ("unix:///run/redis.sock", "it must have the host of a node"),
+        (
+            "redis://cache?retry_on_timeout=yes",
+            "its option retry_on_timeout has a wrong value, or is not for a",
+        ),
+    ],
+)
+def test_what_a_cluster_has_not_is_refused_of_its_url(url: str, reason: str) -> None:
+    said = refusal(REDIS_URL=url, REDIS_CLUSTER="true")
+    assert said.startswith(f"REDIS_URL, with REDIS_CLUSTER set: {reason}")
+    Settings.load({"REDIS_URL": url})
+    Settings.load({"REDIS_URL": "rediss://cache:7000/0?ssl_ca_certs=/a/ca.pem", "REDIS_CLUSTER": "true"})
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        *(("foo", "it is not http://host"), ("registry:8081", "it is not http://host"), (",", "it names no")),
+        *(("http://", "it is not http://host"), ("http://a b:8081", "it is not http://host")),
+        *(("http://a:b", "its host or port cannot"), ("http://a:80,ftp://b", "it is not http://host")),
+        *(("http://x:hunter2@a:80", "it holds a user; put"), ("http://a:80?x=1", "it goes on after a ?")),
+    ],
+)
+def test_a_wrong_registry_url_is_refused(url: str, reason: str) -> None:
+    said = refusal(SCHEMA_REGISTRY_URL=url)
+    assert said.startswith(f"SCHEMA_REGISTRY_URL=*** (from the override): {reason}")
+    assert "hunter2" not in said
+    Settings.load({"SCHEMA_REGISTRY_URL": "https://a:8081/path/, http://b"})
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"CAFILE": "none"}, "KAFKA_SSL_CAFILE={0}/none cannot be read (No such file or directory)"),
+        ({"CAFILE": "no.pem"}, "KAFKA_SSL_CAFILE={0}/no.pem holds no certificate in PEM format"),
+        ({"CAFILE": ""}, "KAFKA_SSL_CAFILE={0}/ cannot be read (Is a directory)"),
+        (
+            {"CERTFILE": "no.pem", "KEYFILE": "no.pem"},
+            "KAFKA_SSL_CERTFILE={0}/no.pem and KAFKA_SSL_KEYFILE={0}",
+        ),
+        ({"CERTFILE": "no.pem", "KEYFILE": "none"}, "KAFKA_SSL_KEYFILE={0}/none cannot be read"),
+        ({"KEYFILE": "no.pem"}, "KAFKA_SSL_KEYFILE is set without KAFKA_SSL_CERTFILE"),
+    ],
+)
+def test_wrong_pem_files_are_refused_where_they_are_used(
+    files: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("hunter2\n")
+    variables = {f"KAFKA_SSL_{name}": f"{tmp_path}/{file}" for name, file in files.items()}
+    said = refusal(KAFKA_SECURITY_PROTOCOL="SSL", **variables)
+    assert said.startswith(reason.format(tmp_path))
+    Settings.load(variables)
+
+
 def test_all_wrong_values_are_told_at_once() -> None:
     said = refusal(TICK_S="x", API_PORT="y", FEEDRANK_FORMATT="json")
     assert len(said.splitlines()) == 3
@@ -176,7 +310,6 @@ def test_no_secret_is_ever_shown() -> None:
             "KAFKA_SASL_USERNAME": "worker",
             "KAFKA_SASL_PASSWORD": "http://hunter2",
             "REDIS_URL": "redis://worker:hunter2@cache:6379/1?password=hunter2",
-            "SCHEMA_REGISTRY_URL": "http://name:hunter2@registry:8081",
             "SCHEMA_REGISTRY_BASIC_AUTH_USER_INFO": "name:hunter2",
         }
     )
