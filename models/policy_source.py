@@ -37,6 +37,9 @@ def read(text: str, name: str) -> Section:
         line = int(found[1]) if found and found[1] else text.count("\n") + 1
         problem = _AT_LINE.sub("", str(error)).strip()
         raise PolicyError(name, line, "", f"this is not TOML ({problem}); correct the line") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; thousands of brackets
+        problem = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise PolicyError(name, 0, "", f"this cannot be read ({problem}); correct it") from error
     return Section(values, (), _lines(text), name)
 
 

@@ -18,6 +18,7 @@ from streams.errors import ExitCode, OperatorError
 from wire.names import ID_BYTES_MAX
 
 SHOWN_MAX = 10
+INT32_MAX, INT64_MAX = (1 << 31) - 1, (1 << 63) - 1
 TOLD_LINES = 1_000
 Told = Callable[[int, int], None]
 """Hears of a file's bytes: read by now, and of the whole file (packed ones, where it is)."""
@@ -94,11 +95,15 @@ class ActivityEvent:
 
 @dataclass(frozen=True, slots=True)
 class RawEvent:
-    """A record of the activities topic as it was, good or not: bytes, key and Kafka's timestamp."""
+    """A record of the activities topic as it was, good or not: bytes, key and Kafka's timestamp.
+
+    `line`: where it was read, from 1 (0: not known). Only the broker knows whether it is too large.
+    """
 
     key: str
     value: bytes
     time_ms: int
+    line: int = field(default=0, compare=False)
 
 
 Event = ItemEvent | ActivityEvent | RawEvent
@@ -127,7 +132,7 @@ class Tally:
         """Count what goes wrong with this line (from 1) instead of stopping, unless strict."""
         try:
             yield
-        except (BadLine, KeyError, TypeError, ValueError) as error:
+        except (BadLine, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             message = f"{path} line {number}: {what}"
             if self.strict:
@@ -175,6 +180,8 @@ def json_object(line: str) -> dict[str, Any]:
         found = json.loads(line)
     except ValueError as error:
         raise BadLine(f"not JSON ({error})") from error
+    except RecursionError as error:
+        raise BadLine("it is nested too deeply") from error
     if not isinstance(found, dict):
         raise BadLine("not a JSON object")
     return found
@@ -205,9 +212,21 @@ def utf8(value: str, name: str) -> str:
     return value
 
 
-def whole_of(line: dict[str, Any], name: str) -> int:
-    """A field that is a whole number, not negative. Raises BadLine or KeyError."""
+def whole_of(line: dict[str, Any], name: str, most: int = INT64_MAX) -> int:
+    """A field that is a whole number from 0 to `most`. Raises BadLine or KeyError."""
     value = line[name]
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise BadLine(f"{name} is not a whole number >= 0: {value!r}")
+    return bounded(value, name, most)
+
+
+def bounded(value: int, name: str, most: int) -> int:
+    """`value` itself. Raises BadLine when it is not within 0 to `most`."""
+    if not 0 <= value <= most:
+        raise BadLine(f"{name} is not a whole number from 0 to {most:,}: {value}")
     return value
+
+
+def milliseconds(line: dict[str, Any], name: str) -> int:
+    """A field that is whole seconds, in ms. Raises BadLine or KeyError."""
+    return whole_of(line, name, INT64_MAX // 1_000) * 1_000

@@ -23,6 +23,7 @@ from typing import Any
 import xxhash
 
 from feedrank.load.events import (
+    INT32_MAX,
     ActivityEvent,
     BadLine,
     Event,
@@ -59,12 +60,12 @@ def events(path: Path, tally: Tally | None = None, told: Told | None = None) -> 
         for number, line in lines:
             found: Event | None = None
             with tally.line(path, number):
-                found = _read(json_object(line))
+                found = _read(json_object(line), number)
             if found:
                 yield found
 
 
-def _read(line: dict[str, Any]) -> Event:
+def _read(line: dict[str, Any], number: int) -> Event:
     kind = line["type"]
     if kind == "item":
         _no_others(line, ITEM_FIELDS)
@@ -74,7 +75,7 @@ def _read(line: dict[str, Any]) -> Event:
         return _activity(line)
     if kind == "record":
         _no_others(line, RECORD_FIELDS)
-        return RawEvent(text_of(line, "key"), _bytes(line["value"]), whole_of(line, "timestamp"))
+        return RawEvent(text_of(line, "key"), _bytes(line["value"]), whole_of(line, "timestamp"), number)
     raise BadLine(f"type is {kind!r}, not item, activity or record")
 
 
@@ -124,8 +125,8 @@ def _activity(line: dict[str, Any]) -> ActivityEvent:
         text_of(line, "object"),
         _time_ms(line, "event_time"),
         _optional(line, "target", str),
-        None if line.get("dwell_ms") is None else whole_of(line, "dwell_ms"),
-        None if line.get("position") is None else whole_of(line, "position"),
+        None if line.get("dwell_ms") is None else whole_of(line, "dwell_ms", INT32_MAX),
+        None if line.get("position") is None else whole_of(line, "position", INT32_MAX),
         _optional(line, "slate_id", str),
         _optional(line, "undone_verb", str),
         None if undone is None else _time_ms(line, "undone_event_time"),

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from feedrank.load.events import (
+    INT64_MAX,
     ActivityEvent,
     BadLine,
     Event,
     ItemEvent,
     Tally,
     Told,
+    bounded,
     checked_id,
     json_object,
     opened,
@@ -51,7 +53,7 @@ def events(path: Path, tally: Tally | None = None, told: Told | None = None) -> 
 
 def _read(line: dict[str, Any], seen: _Seen) -> list[Event]:
     kind = line["event"]
-    time_ms = int(line["timestamp"])
+    time_ms = bounded(int(line["timestamp"]), "timestamp", INT64_MAX)
     if kind == "item":
         return [_item(line, time_ms, seen)]
     if kind == "ranking":

@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from feedrank.load.events import (
+    INT64_MAX,
     ActivityEvent,
     BadLine,
     Event,
     ItemEvent,
     Tally,
     Told,
+    bounded,
     checked_id,
     json_object,
+    milliseconds,
     opened,
     text_of,
-    whole_of,
 )
 
 VERBS = {
@@ -91,7 +93,7 @@ def _take(line: dict[str, Any], read: _Read, tally: Tally) -> None:
 
 
 def _post(line: dict[str, Any], items: dict[str, ItemEvent]) -> None:
-    item_id, time_ms = text_of(line, "object"), whole_of(line, "t") * 1_000
+    item_id, time_ms = text_of(line, "object"), milliseconds(line, "t")
     before = items.get(item_id)
     time_ms = min(time_ms, before.time_ms) if before else time_ms
     topic, prefix = line.get("topic") or "", line.get("prefix") or ""
@@ -109,7 +111,7 @@ def _post(line: dict[str, Any], items: dict[str, ItemEvent]) -> None:
 
 
 def _interaction(line: dict[str, Any], verb: str, read: _Read) -> None:
-    actor, item_id, time_ms = text_of(line, "actor"), text_of(line, "object"), whole_of(line, "t") * 1_000
+    actor, item_id, time_ms = text_of(line, "actor"), text_of(line, "object"), milliseconds(line, "t")
     activity_id = checked_id(f"{line['verb']}:{actor}:{item_id}", "activity_id")
     known = read.items.get(item_id)
     if known is None:
@@ -133,4 +135,5 @@ def _follow(columns: list[str]) -> ActivityEvent:
         raise BadLine("not three columns: seconds, follower, followee")
     follower, followee = (checked_id(one, "user") for one in columns[1:])
     activity_id = checked_id(f"{FOLLOW}:{follower}:{followee}", "activity_id")
-    return ActivityEvent(activity_id, follower, FOLLOW, followee, int(columns[0]) * 1_000, target="author")
+    time_ms = bounded(int(columns[0]) * 1_000, "seconds", INT64_MAX)
+    return ActivityEvent(activity_id, follower, FOLLOW, followee, time_ms, target="author")

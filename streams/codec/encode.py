@@ -54,12 +54,17 @@ def encode_activities(columns: Mapping[str, Sequence[Any]], schema_id: int = 0) 
 
 def _encode(kind: Kind, document: Mapping[str, Any], value_format: Format, schema_id: int) -> bytes:
     if value_format == "json":
-        return orjson.dumps({name: value for name, value in document.items() if value is not None})
+        try:
+            return orjson.dumps({name: value for name, value in document.items() if value is not None})
+        except TypeError as error:  # orjson's own errors are of that kind
+            raise ValueError(
+                f"the {kind} cannot be written as JSON: {error}; compare docs/wire.md"
+            ) from error
     out = io.BytesIO()
     out.write(b"\0" + schema_id.to_bytes(4, "big"))
     try:
         fastavro.schemaless_writer(out, _parsed(kind), document)
-    except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError, AttributeError, KeyError, IndexError) as error:
         raise ValueError(f"the {kind} does not fit its schema: {error}; compare docs/wire.md") from error
     return out.getvalue()
 

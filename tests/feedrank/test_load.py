@@ -175,6 +175,22 @@ def test_an_activity_without_id_gets_the_same_one_each_time(tmp_path: Path) -> N
         (LIKE | {"event_time": "tomorrow"}, "Invalid isoformat"),
         (LIKE | {"event_time": True}, "whole number"),
         (LIKE | {"dwell_ms": -1}, "whole number"),
+        (LIKE | {"position": 99_999_999_999_999}, "position is not a whole number from 0 to 2,147,483,647"),
+        (LIKE | {"dwell_ms": 1 << 31}, "dwell_ms is not a whole number from 0 to 2,147,483,647"),
+        (
+            LIKE | {"event_time": 10**23},
+            "event_time is not a whole number from 0 to 9,223,372,036,854,775,807",
+        ),
+        (LIKE | {"undone_event_time": 1 << 63}, "undone_event_time is not a whole number from 0 to"),
+        (LIKE | {"type": "record", "key": "b", "value": "", "timestamp": 1 << 63}, "unknown field actor"),
+        (
+            {"type": "record", "key": "b", "value": "", "timestamp": 1 << 63},
+            "timestamp is not a whole number",
+        ),
+        (ITEM | {"created_at": 1 << 63}, "created_at is not a whole number from 0 to"),
+        (ITEM | {"embedding": [10**400]}, "too large"),
+        ("[" * 100_000, "it is nested too deeply"),
+        ('{"type": "activity", "actor": ' + "[" * 400 + "]" * 400 + "}", "actor is not text"),
         (LIKE | {"colour": "red"}, "unknown field colour"),
         (ITEM | {"topics": "tea"}, "not a list of texts"),
         (ITEM | {"embedding": [0.0] * 65}, "1 to 64 numbers"),
@@ -189,6 +205,24 @@ def test_a_bad_line_is_counted_and_its_neighbours_go_on(
     assert tally.bad == 1
     assert tally.shown[0].startswith(f"{path} line 2: ")
     assert reason in tally.shown[0]
+
+
+@pytest.mark.parametrize("form", ["avro", "json"])
+def test_the_largest_numbers_that_are_read_can_be_written(tmp_path: Path, form: Any) -> None:
+    int32, int64 = (1 << 31) - 1, (1 << 63) - 1
+    like = LIKE | {"position": int32, "dwell_ms": int32, "event_time": int64, "undone_event_time": int64}
+    for event in jsonl.events(lines(tmp_path / "x", ITEM | {"created_at": int64}, like)):
+        assert encoder(form)(event)
+
+
+def test_seconds_beyond_all_times_are_bad_lines(tmp_path: Path) -> None:
+    tally, follows = Tally(), tmp_path / "f.tsv"
+    follows.write_text(f"{10**17}\tbob\tann\n")
+    assert len(list(uboot.events(lines(tmp_path / "x", POST, REVIEW | {"t": 10**17}), tally, follows))) == 1
+    assert tally.bad == 2
+    movie = {"event": "item", "item": "m1", "timestamp": str(10**20), "fields": []}
+    assert list(ranklens.events(lines(tmp_path / "y", movie), tally)) == []
+    assert tally.bad == 3
 
 
 def test_strict_stops_at_the_first_bad_line(tmp_path: Path) -> None:

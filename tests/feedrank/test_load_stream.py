@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from feedrank import cli, load_command
 from feedrank.load import events, jsonl, send
@@ -195,3 +197,58 @@ def test_a_pipe_that_must_be_looked_through_first_is_refused(
     os.mkfifo(tmp_path / "pipe")
     assert cli.run(["load", "jsonl", *options, str(tmp_path / "pipe")]) == ExitCode.BAD_INPUT
     assert "has to be read twice" in capsys.readouterr().err
+
+
+def raw(key: str, size: int) -> str:
+    value = base64.b64encode(b"x" * size).decode()
+    return json.dumps({"type": "record", "key": key, "timestamp": now_ms(), "value": value}) + "\n"
+
+
+def test_a_record_that_the_client_refuses_is_bad_input_with_its_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(load_command, "TopicsAdmin", lambda *_: Topics(None))
+    path = tmp_path / "x.jsonl"
+    path.write_text(like(now_ms()) + raw("cy", 1_000_001))
+    assert cli.run(["load", "jsonl", str(path)]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert "line 2, the record of 'cy' (1,000,001 bytes): Kafka at " in said
+    assert "refuses it" in said
+
+
+def test_of_a_batch_that_the_broker_refuses_the_largest_record_is_named(
+    broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Refusing(Taking):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting: list[Any] = []
+
+        def produce(self, topic: str, value: bytes, key: bytes, timestamp: int, on_delivery: Any) -> None:
+            self.waiting.append(on_delivery)
+
+        def flush(self, _: float) -> int:
+            for tell in self.waiting:
+                tell(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), Message())
+            return 0
+
+    broker(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(send, "Producer", lambda _: Refusing())
+        path = tmp_path / "x.jsonl"
+        path.write_text(raw("ann", 10) + raw("cy", 5_000) + raw("dee", 20))
+        assert cli.run(["load", "jsonl", str(path)]) == ExitCode.BAD_INPUT
+    assert "line 2, the record of 'cy' (5,000 bytes)" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_bad_input_with_its_name(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker(None)
+    monkeypatch.setattr(
+        jsonl, "events", lambda *_: [ActivityEvent("a7", "bob", "like", "i1", now_ms(), position=1 << 40)]
+    )
+    path = tmp_path / "x.jsonl"
+    path.touch()
+    assert cli.run(["load", "jsonl", str(path)]) == ExitCode.BAD_INPUT
+    assert "the activity 'a7': the activity does not fit its schema" in capsys.readouterr().err

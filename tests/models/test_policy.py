@@ -43,6 +43,12 @@ def test_the_bundled_policy_is_good() -> None:
     assert all(set(policy.weights[head]) <= set(FEATURE_NAMES) for head in HEADS)
 
 
+@pytest.mark.parametrize("value", ["[" * 3_000 + "]" * 3_000, "{a=" * 3_000 + "1" + "}" * 3_000, "9" * 5_000])
+def test_what_python_cannot_hold_is_a_policy_error(value: str) -> None:
+    with pytest.raises(PolicyError, match=r"my\.toml: this cannot be read"):
+        parse_policy(f"{TEXT}\nx = {value}\n", "my.toml")
+
+
 def test_rules_of_policies_are_those_that_exist() -> None:
     assert tuple(r.name for r in (*DROPS, *CHANGES)) == RULE_NAMES
 

@@ -424,6 +424,9 @@ def test_our_encoders_write_what_others_read() -> None:
     assert encode_activities(columns, schema_id=0x7FA0_00FF)[0][:5] == b"\0\x7f\xa0\0\xff"
     with pytest.raises(ValueError, match=r"docs/wire\.md"):
         encode_activity({"actor": "x"})
+    for form, name in (("avro", "event_time"), ("avro", "position"), ("json", "event_time")):
+        with pytest.raises(ValueError, match=r"docs/wire\.md"):
+            encode_activity({**rich, name: 10**30}, form)  # type: ignore[arg-type]
 
 
 def test_a_large_batch_with_bad_records_keeps_offset_order() -> None:
