@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -17,6 +17,7 @@ from rich.text import Text
 from streams.codec.schemas import BundledSchemas, Schemas
 from streams.concerns import KafkaSettings
 from streams.dead_letter_log import StoredLetter, read
+from streams.dead_letters import Reason as Cause
 from streams.errors import ExitCode, OperatorError
 from streams.letter_edit import Unreadable, decode_value, kind_of, parse_change
 from streams.registry import BlockingSchemas, Registry
@@ -27,7 +28,8 @@ from wire.names import DEAD_LETTERS
 app = typer.Typer(help="List, show and requeue dead letters.")
 
 HEX_BYTES_MAX = 1_024
-_SPAN = re.compile(r"(\d+)([smhd])\Z")
+_SPAN = re.compile(r"([0-9]{1,18})([smhd])")
+_NAME = re.compile(r"([0-9]{1,18}):([0-9]{1,18})")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 Reason = Annotated[str | None, typer.Option(help="Only letters with this reason.")]
@@ -52,7 +54,7 @@ def list_letters(
     dead_letters: Topic = DEAD_LETTERS,
 ) -> None:
     """The newest dead letters, oldest first."""
-    wanted = _chosen([], reason)
+    wanted = _Chosen.of([], reason)
     found = read(Settings.load().kafka, _since_ms(since), dead_letters)
     letters = [letter for letter in found if wanted(letter) and (requeued or not letter.requeued)]
     if json_lines:
@@ -95,8 +97,8 @@ def show(name: Name, json_lines: Json = False, dead_letters: Topic = DEAD_LETTER
         print(json.dumps(described, ensure_ascii=False, default=str))
         return
     hexed = described.pop("value_hex")
-    for field, value in described.items():
-        print(f"{field:>12}  {value}")
+    for name, value in described.items():
+        print(f"{name:>12}  {value}")
     print(f"{'bytes':>12}  {hexed[: 2 * HEX_BYTES_MAX]}{'…' if len(hexed) > 2 * HEX_BYTES_MAX else ''}")
 
 
@@ -115,8 +117,9 @@ def requeue(
     if not names and not reason:
         raise OperatorError("say which: PARTITION:OFFSET of letters, or --reason; see `feedrank dlq list`")
     settings = Settings.load()
+    chosen = _Chosen.of(names or [], reason)
     job = Requeue(settings.kafka, _schemas(settings.kafka), _changes(sets or []), now, dead_letters)
-    done = job.run(_chosen(names or [], reason), _since_ms(since), dry_run)
+    done = job.run(chosen, _since_ms(since), dry_run)
     for one in done:
         if json_lines:
             line = {"letter": one.letter.name, "topic": one.topic, "partition": one.partition}
@@ -125,22 +128,49 @@ def requeue(
             print(f"{one.letter.name}  not requeued: {one.problem}")
         else:
             print(f"{one.letter.name}  {'would go' if dry_run else 'went'} to {one.topic} {one.partition}")
-    if not done and not json_lines:
+    absent = "there is no such letter" + (" with that --reason or --since" if reason or since else "")
+    for missing in chosen.missing():
+        if json_lines:
+            print(json.dumps({"letter": missing, "topic": "", "partition": -1, "problem": absent}))
+        else:
+            print(f"{missing}  not requeued: {absent}")
+    if not done and not chosen.missing() and not json_lines:
         print("no such letter that was not requeued already")
-    if any(one.problem for one in done):
+    if chosen.missing() or any(one.problem for one in done):
         raise typer.Exit(ExitCode.BAD_INPUT)
 
 
-def _chosen(names: list[str], reason: str | None) -> Callable[[StoredLetter], bool]:
-    wanted = {_parse_name(name) for name in names}
-    return lambda letter: (not wanted or letter.at in wanted) and reason in (None, letter.reason)
+@dataclass(slots=True)
+class _Chosen:
+    """Whether a letter is meant: by name (none: any), by reason (none: any). `met`: the names that were."""
+
+    names: dict[tuple[int, int], str]
+    reason: str | None
+    met: set[tuple[int, int]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, names: list[str], reason: str | None) -> _Chosen:
+        """Raises OperatorError (usage) for what is no name and no reason."""
+        if reason is not None and reason not in set(Cause) and "." not in reason:  # a class's, of Connect
+            raise OperatorError(f"--reason {reason!r} is none; there are {', '.join(Cause)} (docs/wire.md)")
+        return cls({_parse_name(name): name for name in names}, reason)
+
+    def __call__(self, letter: StoredLetter) -> bool:
+        if (self.names and letter.at not in self.names) or self.reason not in (None, letter.reason):
+            return False
+        self.met.add(letter.at)
+        return True
+
+    def missing(self) -> list[str]:
+        """Names for which no letter came by."""
+        return [name for at, name in self.names.items() if at not in self.met]
 
 
 def _parse_name(name: str) -> tuple[int, int]:
-    partition, colon, offset = name.partition(":")
-    if not colon or not partition.isdigit() or not offset.isdigit():
+    found = _NAME.fullmatch(name)
+    if not found:
         raise OperatorError(f"{name!r} is not PARTITION:OFFSET; `feedrank dlq list` prints them so")
-    return int(partition), int(offset)
+    return int(found[1]), int(found[2])
 
 
 def _changes(sets: list[str]) -> dict[str, Any]:
@@ -169,8 +199,8 @@ def _schemas(kafka: KafkaSettings) -> Schemas:
 def _since_ms(text: str | None) -> int | None:
     if text is None:
         return None
-    if span := _SPAN.match(text):
-        return int((time.time() - int(span[1]) * _SECONDS[span[2]]) * 1000)
+    if span := _SPAN.fullmatch(text):
+        return int(time.time() * 1000) - int(span[1]) * _SECONDS[span[2]] * 1000
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -203,4 +233,10 @@ def _text(data: bytes | None) -> str:
 
 
 def _when(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds") if time_ms >= 0 else ""
+    """As text; a time that no calendar has, as the number that it is."""
+    try:
+        return (
+            datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds") if time_ms >= 0 else ""
+        )
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"

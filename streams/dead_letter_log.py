@@ -6,6 +6,7 @@ letter's offset, committed in one transaction with the requeued record. Letters 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from streams.dead_letters import CUT_FROM, PREFIX, TIMESTAMP
 from streams.past_records import PastRecords
 from wire.names import DEAD_LETTERS
 
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 RECEIPT = "feedrank.receipt"
 """Header of a receipt: the offset of the requeued letter in the receipt's own partition."""
 
@@ -62,7 +64,7 @@ def read(kafka: KafkaSettings, since_ms: int | None = None, topic: str = DEAD_LE
             receipt = headers.get(RECEIPT)
             if receipt is None:
                 letters[at] = _letter(record, at, headers)
-            elif (of := (at[0], int(receipt))) in letters:
+            elif (of := (at[0], _number(receipt))) in letters:
                 letters[of] = replace(letters[of], requeued=True)
     return sorted(letters.values(), key=lambda letter: (letter.dead_ms, letter.at))
 
@@ -92,4 +94,4 @@ def _letter(record: Message, at: tuple[int, int], headers: Mapping[str, str]) ->
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text and text.lstrip("-").isdigit() else -1
+    return int(text) if text and _NUMBER.fullmatch(text) else -1

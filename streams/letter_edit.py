@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from streams.codec.schemas import (
 from wire.names import ITEMS
 
 Document = dict[str, Any]
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 
 
 class Unreadable(Exception):  # noqa: N818
@@ -60,16 +62,27 @@ def decode_value(value: bytes | None, kind: Kind, schemas: Schemas) -> Document:
 
 
 def edit_value(value: bytes | None, kind: Kind, schemas: Schemas, changes: Mapping[str, Any]) -> bytes:
-    """The value with fields changed, in the encoding and schema it was written with. Raises Unreadable."""
-    document = {**decode_value(value, kind, schemas), **changes}
+    """The value with fields changed, in the encoding and schema it was written with.
+
+    Raises Unreadable, also where there is no such field: its change would be lost without a word.
+    """
+    found = decode_value(value, kind, schemas)
     assert value is not None
-    if value[:1] != b"\0":
-        return orjson.dumps({name: field for name, field in document.items() if field is not None})
+    is_avro = value[:1] == b"\0"
+    strangers = sorted(set(changes) - set(found if is_avro else _types(kind)))
+    if strangers:
+        raise Unreadable(f"this {kind} has no field {', '.join(strangers)}; leave out that --set for it")
+    document = {**found, **changes}
+    if not is_avro:
+        try:
+            return orjson.dumps({name: field for name, field in document.items() if field is not None})
+        except TypeError as error:  # orjson's own errors are of that kind
+            raise Unreadable(f"the changed record cannot be written as JSON: {error}") from error
     out = io.BytesIO()
     out.write(value[:HEADER_BYTES])
     try:
         fastavro.schemaless_writer(out, _parsed(_writer(value, kind, schemas)), document)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError) as error:
         raise Unreadable(f"the changed record does not fit its schema: {error}") from error
     return out.getvalue()
 
@@ -83,7 +96,7 @@ def parse_change(text: str, kind: Kind, now_ms: int) -> tuple[str, Any]:
     ('dwell_ms', 5)
     """
     name, equals, value = text.partition("=")
-    types = {f["name"]: f["type"] for f in plain(json.loads(reader_text(kind)))["fields"]}
+    types = _types(kind)
     if not equals or name not in types:
         raise ValueError(f"{text!r} is not FIELD=VALUE with one of {', '.join(types)}")
     branches = types[name] if isinstance(types[name], list) else [types[name]]
@@ -92,15 +105,19 @@ def parse_change(text: str, kind: Kind, now_ms: int) -> tuple[str, Any]:
     if "long" in branches:
         if value == "now" and name.endswith(("_time", "_at")):
             return name, now_ms
-        if not value.lstrip("-").isdigit():
-            raise ValueError(f"{text!r}: {name} is a whole number" + " (times: ms, or now)")
+        if not _WHOLE.fullmatch(value) or not -(1 << 63) <= int(value) < 1 << 63:
+            raise ValueError(f"{text!r}: {name} is a whole number of at most 64 bits (times: ms, or now)")
         return name, int(value)
     if "string" in branches:
         return name, value
     try:
         return name, json.loads(value)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{text!r}: write the value as JSON: {error}") from error
+
+
+def _types(kind: Kind) -> dict[str, Any]:
+    return {f["name"]: f["type"] for f in plain(json.loads(reader_text(kind)))["fields"]}
 
 
 def _writer(value: bytes, kind: Kind, schemas: Schemas) -> WriterSchema:

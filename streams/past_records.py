@@ -15,6 +15,8 @@ ANSWER_S = 10.0
 SILENCE_S_MAX = 30.0
 POLL_S = 0.1
 BATCH_RECORDS_MAX = 1_000
+TIME_MS_MAX = (1 << 63) - 1
+"""A negative time is a question of another kind to a broker, and a larger one has no form."""
 
 
 class PastRecords:
@@ -44,8 +46,8 @@ class PastRecords:
         self._consumer.close()
 
     def records(self, since_ms: int | None = None) -> Iterator[Message]:
-        """Records from `since_ms` on, partitions mixed, each in offset order; all of them where the broker
-        cannot find a time (embedded).
+        """Records from `since_ms` on (before 1970: all), partitions mixed, each in offset order; all of them
+        where the broker cannot find a time (embedded).
 
         Raises OperatorError when the broker does not answer or the topic is missing.
         """
@@ -95,6 +97,7 @@ class PastRecords:
             )
         if not self._finds_times:
             since_ms = None
+        since_ms = None if since_ms is None else min(max(since_ms, 0), TIME_MS_MAX)
         starts = [TopicPartition(self._topic, p, since_ms or 0) for p in found.partitions]
         if since_ms is not None:
             starts = self._consumer.offsets_for_times(starts, timeout=ANSWER_S)

@@ -82,7 +82,7 @@ class Requeue:
             if not dry:
                 producer.init_transactions(TRANSACTION_S)
             found = read(self.kafka, since_ms, self.dead_letters)
-            letters = [letter for letter in found if not letter.requeued and chosen(letter)]
+            letters = [letter for letter in found if chosen(letter) and not letter.requeued]
             done: list[Requeued] = []
             for start in range(0, len(letters), TRANSACTION_LETTERS_MAX):
                 done += self._transact(producer, letters[start : start + TRANSACTION_LETTERS_MAX], dry)

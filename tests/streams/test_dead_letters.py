@@ -12,15 +12,16 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from feedrank.cli import run
-from streams.codec import BundledSchemas, Decoder, encode_activity
+from streams.codec import BundledSchemas, Decoder, encode_activity, encode_item
 from streams.concerns import KafkaSettings
 from streams.dead_letter_log import StoredLetter, read
-from streams.dead_letters import DeadLetter, Reason, stage
+from streams.dead_letters import REASON_HEADER, DeadLetter, Reason, stage
 from streams.errors import OperatorError
 from streams.letter_edit import Unreadable, decode_value, edit_value, parse_change
 from streams.limits import DEAD_LETTER_BYTES_MAX, MESSAGE_CHARS_MAX
 from streams.requeue import Requeue, Requeued
 from tests.streams.codec_cases import NOW_MS, PARTITIONS, VERBS, activity, actor_in, as_json, avro
+from wire.names import ITEMS
 from wire.partitioner import partition_of
 
 MakeTopic = Callable[..., str]
@@ -105,9 +106,29 @@ def test_changes_are_parsed_by_the_fields_type() -> None:
     assert parse_change("slate_id=null", "activity", 0) == ("slate_id", None)
     assert parse_change("event_time=now", "activity", 9) == ("event_time", 9)
     assert parse_change('topics=["a"]', "item", 0) == ("topics", ["a"])
-    for wrong in ("verb", "nope=1", "dwell_ms=x", "dwell_ms=now"):
+    for wrong in (
+        *("verb", "nope=1", "dwell_ms=x", "dwell_ms=now", "dwell_ms=²", "dwell_ms=--1"),
+        *(f"event_time={10**26}", f"event_time={1 << 63}"),
+    ):
         with pytest.raises(ValueError, match=wrong.partition("=")[0]):
             parse_change(wrong, "activity", 0)
+
+
+def test_json_that_nests_too_deeply_is_no_value() -> None:
+    with pytest.raises(ValueError, match="write the value as JSON"):
+        parse_change("topics=" + "[" * 100_000, "item", 0)
+
+
+@pytest.mark.parametrize("encode", [avro, as_json])
+def test_a_field_of_the_other_kind_is_not_passed_over(encode: Callable[[Any], bytes]) -> None:
+    with pytest.raises(Unreadable, match="this activity has no field created_at"):
+        edit_value(encode(activity()), "activity", BundledSchemas(), {"created_at": 1})
+
+
+@pytest.mark.parametrize("encode", [avro, as_json])
+def test_a_change_that_cannot_be_written_is_no_defect(encode: Callable[[Any], bytes]) -> None:
+    with pytest.raises(Unreadable, match="the changed record"):
+        edit_value(encode(activity()), "activity", BundledSchemas(), {"event_time": 10**30})
 
 
 class World:
@@ -282,6 +303,89 @@ def test_the_command_lists_shows_and_requeues(
     assert feedrank("show", "9:9")[0] == 12
     assert feedrank("requeue", name, "--set", "colour=red")[0] == 2
     assert feedrank("requeue", "--reason", "truncated", "--set", "verb=like")[0] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "²:1"], "'²:1' is not PARTITION:OFFSET"),
+        (["show", "1:" + "9" * 5_000], "is not PARTITION:OFFSET"),
+        (["requeue", "1:2:3"], "'1:2:3' is not PARTITION:OFFSET"),
+        (["list", "--reason", "nonsense"], "--reason 'nonsense' is none; there are null_value, "),
+        (["requeue", "--reason", "nonsense"], "--reason 'nonsense' is none; there are null_value, "),
+        (["list", "--since", "9" * 5_000 + "d"], "is neither 30m"),
+        (["requeue", "1:1", "--set", "event_time=" + "9" * 26], "event_time is a whole number of at most 64"),
+    ],
+)
+def test_wrong_arguments_are_told_before_kafka_is_asked(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    monkeypatch.setattr("streams.past_records.ANSWER_S", 1.0)
+    assert run(["dlq", *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_names_without_a_letter_are_told_and_the_others_go(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", world.bootstrap)
+    name = next(one.name for one in world.read() if one.reason == "misrouted")
+
+    def requeue(*arguments: str) -> tuple[int, list[str]]:
+        code = run(["dlq", "requeue", "--dead-letters", world.letters, *arguments])
+        return code, capsys.readouterr().out.splitlines()
+
+    code, out = requeue(name, "77:1", "1:99999999")
+    assert (code, len(world.sent_back())) == (12, 1)
+    assert out == [
+        f"{name}  went to {world.activities} 2",
+        "77:1  not requeued: there is no such letter",
+        "1:99999999  not requeued: there is no such letter",
+    ]
+    assert requeue(name) == (0, ["no such letter that was not requeued already"])
+    code, out = requeue(name, "77:1", "--json")
+    assert (code, [json.loads(line)["letter"] for line in out]) == (12, ["77:1"])
+    code, out = requeue(name, "--reason", "truncated")
+    assert (code, out) == (
+        12,
+        [f"{name}  not requeued: there is no such letter with that --reason or --since"],
+    )
+
+
+def test_a_time_on_an_item_of_another_field_is_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", world.bootstrap)
+    item = {"item_id": "i1", "author": "ann", "created_at": 5, "topics": [], "deleted": False}
+    headers = [("__connect.errors.topic", ITEMS.encode()), (REASON_HEADER, b"absurd_time")]
+    producer = Producer({"bootstrap.servers": world.bootstrap})
+    producer.produce(world.letters, encode_item(item), b"i1", headers=headers)
+    producer.flush(10)
+    name = next(one.name for one in world.read() if one.reason == "absurd_time")
+    monkeypatch.setattr("streams.requeue._partitions", lambda *_: 4)
+    where = ["--dead-letters", world.letters, "--dry-run"]
+    assert run(["dlq", "requeue", name, "--set", "event_time=now", *where]) == 12
+    assert "not requeued: this item has no field event_time; leave out" in capsys.readouterr().out
+    assert run(["dlq", "requeue", name, "--set", "created_at=now", *where]) == 0
+
+
+def test_any_time_is_listed_and_any_time_may_be_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", world.bootstrap)
+    producer = Producer({"bootstrap.servers": world.bootstrap})
+    odd = [("__connect.errors.partition", "²".encode()), ("__connect.errors.offset", b"--5")]
+    producer.produce(world.letters, b"far", b"k", timestamp=(1 << 62), headers=odd)
+    producer.produce(world.letters, b"a receipt of nobody", b"k", headers=[("feedrank.receipt", b"x")])
+    producer.flush(10)
+    listed = []
+    for since in ([], ["--since", "0001-01-01T00:00:00"], ["--since", "99999999999999d"]):
+        assert run(["dlq", "list", "--dead-letters", world.letters, *since]) == 0
+        listed.append(capsys.readouterr().out)
+    assert f"{1 << 62} ms" in listed[0]
+    assert listed == listed[:1] * 3
+    assert run(["dlq", "list", "--dead-letters", world.letters, "--since", "9999-12-31"]) == 0
 
 
 def test_a_missing_topic_and_an_absent_broker_are_one_message_each(
