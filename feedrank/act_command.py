@@ -196,7 +196,7 @@ async def _through_kafka(
     settings: Settings, activity: Activity, surface: str, wait_s: float
 ) -> tuple[Page, Page, float]:
     reader = feed_reader(settings)
-    sink = KafkaSink(settings.kafka.confluent(), activity_encoder(settings))
+    sink = KafkaSink(settings.kafka.confluent(), activity_encoder(settings), logs=False)
     try:
         way = ThroughKafka(reader, sink, declared_verbs(settings))
         return await act_and_wait(way, activity, surface, wait_s)

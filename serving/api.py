@@ -10,6 +10,7 @@ It has no notion of who is asking: put it behind whatever authenticates your use
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from aiohttp import web
 from serving.activities import Mark, mark_of, parse_posted, visit
 from serving.errors import FeedsUnavailableError, WrongRequestError
 from serving.metrics import ApiMetrics
-from serving.pages import LIMIT_DEFAULT, FeedPage
+from serving.pages import LIMIT_DEFAULT, LIMIT_MAX, FeedPage
 from serving.reader import AsyncFeedReader, PageOptions
 from serving.sink import ActivitiesUnavailableError, ActivitySink
 from serving.verbs import Verbs
@@ -31,6 +32,8 @@ from wire.cursor import WrongCursorError
 
 BODY_BYTES_MAX = 1 << 20
 RETRY_AFTER_S = 1
+DIGITS_MAX = 9
+_NUMBER = re.compile(r"-?[0-9]+")
 QUERY = ("surface", "limit", "cursor", "min_version", "topic", "peek")
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -185,8 +188,10 @@ def _options(request: web.Request) -> PageOptions:
         )
     options = PageOptions(older="fallback", record=query.get("peek", "0") in ("0", "false", ""))
     limit = query.get("limit", str(LIMIT_DEFAULT))
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 4):
-        raise WrongRequestError(f"limit is {limit!r}; give a number")
+    if not _NUMBER.fullmatch(limit):
+        raise WrongRequestError(f"limit is {limit!r}; give a number, 1 to {LIMIT_MAX}")
+    if len(limit) > DIGITS_MAX:
+        raise WrongRequestError(f"limit is {limit}; choose 1 to {LIMIT_MAX}")
     options["limit"] = int(limit)
     if query.get("surface"):
         options["surface"] = query["surface"]

@@ -51,11 +51,15 @@ class KafkaSink:
     """`connection`: properties for confluent-kafka; `encode` turns an activity into a record's value.
 
     Records are keyed by the actor and partitioned as Java does it (murmur2). A thread of its own polls for
-    acknowledgements. `failed` counts records that Kafka did not take.
+    acknowledgements. `failed` counts records that Kafka did not take. `logs`: say so in the log now and then;
+    not where whoever sends tells it anyway.
     """
 
-    def __init__(self, connection: Mapping[str, Any], encode: Encode) -> None:
+    def __init__(self, connection: Mapping[str, Any], encode: Encode, logs: bool = True) -> None:
         self.failed = 0
+        self._lost = 0
+        self._logs = logs
+        self._where = connection.get("bootstrap.servers", "")
         self._encode = encode
         self._complained_s = float("-inf")
         self._producer = Producer(
@@ -88,27 +92,28 @@ class KafkaSink:
             if done.done():
                 return
             if error:
-                done.set_exception(ActivitiesUnavailableError(_explained(error)))
+                done.set_exception(ActivitiesUnavailableError(self._explained(error)))
             elif waiting == 0:
                 done.set_result(None)
 
         def delivered(error: KafkaError | None, _: Message) -> None:
-            self._count(error)
+            self._count(error, told=True)
             loop.call_soon_threadsafe(settle, error)
 
         for activity in activities:
             try:
                 self._produce(activity, delivered)
             except KafkaException as error:
-                raise ActivitiesUnavailableError(_explained(error.args[0])) from error
+                self._count(error.args[0], told=True)
+                raise ActivitiesUnavailableError(self._explained(error.args[0])) from error
         await done
 
     def offer(self, activity: Activity) -> None:
         """Send without waiting; may be lost when Kafka is away, which `failed` counts."""
         try:
-            self._produce(activity, lambda error, _: self._count(error))
+            self._produce(activity, lambda error, _: self._count(error, told=False))
         except KafkaException as error:
-            self._count(error.args[0])
+            self._count(error.args[0], told=False)
 
     def close(self) -> None:
         """Wait for what is under way, at most STOP_S."""
@@ -124,21 +129,28 @@ class KafkaSink:
         except BufferError as error:
             raise KafkaException(KafkaError(KafkaError._QUEUE_FULL)) from error
 
-    def _count(self, error: KafkaError | None) -> None:
+    def _count(self, error: KafkaError | None, told: bool) -> None:
+        """`told`: whoever sent it hears of it and can send it again."""
         if error is None:
             return
         self.failed += 1
+        self._lost += not told
         now_s = time.monotonic()
-        if now_s - self._complained_s > COMPLAINT_S:
+        if self._logs and now_s - self._complained_s > COMPLAINT_S:
             self._complained_s = now_s
-            _log.warning("%s (%d activities lost so far)", _explained(error), self.failed)
+            _log.warning(
+                "%s (so far %d activities refused, whose senders know to repeat them, and %d visits lost)",
+                self._explained(error),
+                self.failed - self._lost,
+                self._lost,
+            )
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
             self._producer.poll(POLL_S)
 
-
-def _explained(error: KafkaError) -> str:
-    if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-        return f"the topic {ACTIVITIES} is missing; create it with `feedrank topics create`"
-    return f"Kafka does not take activities: {error.str()}; check KAFKA_BOOTSTRAP_SERVERS"
+    def _explained(self, error: KafkaError) -> str:
+        at = f"Kafka at {self._where}"
+        if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            return f"{at}: the topic {ACTIVITIES} is missing; create it with `feedrank topics create`"
+        return f"{at} does not take activities: {error.str()}; check KAFKA_BOOTSTRAP_SERVERS"

@@ -152,7 +152,11 @@ def test_an_older_feed_than_asked_for_is_a_labelled_fallback(web: Run) -> None:
     ("query", "code", "says"),
     [
         ({"limit": "many"}, "wrong_request", "give a number"),
-        ({"limit": "0"}, "wrong_request", "1 to 100"),
+        ({"limit": "²"}, "wrong_request", "give a number"),
+        ({"limit": "0"}, "wrong_request", "limit is 0; choose 1 to 100"),
+        ({"limit": "-1"}, "wrong_request", "limit is -1; choose 1 to 100"),
+        ({"limit": "100000"}, "wrong_request", "limit is 100000; choose 1 to 100"),
+        ({"limit": "9" * 5_000}, "wrong_request", "9; choose 1 to 100"),
         ({"surface": "nowhere"}, "wrong_request", "for_you"),
         ({"cursor": "abc"}, "wrong_cursor", "without a cursor"),
         ({"min_version": "1"}, "wrong_request", "min_version"),

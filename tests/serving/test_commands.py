@@ -153,6 +153,25 @@ def test_act_through_kafka_refuses_a_verb_that_the_policy_lacks(
     assert "the policy declares" in capsys.readouterr().err
 
 
+def test_act_through_a_kafka_that_is_away_is_one_message_with_its_address(
+    redis_url: str,
+    namespace: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("serving.sink.DELIVERY_MS", 200)
+    names = environment(redis_url, namespace, 0)
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert run(["act", "you", "like", "i1", "--kafka"]) == ExitCode.BROKER_UNREACHABLE
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith(
+        f"feedrank: Kafka at {names['KAFKA_BOOTSTRAP_SERVERS']} does not take activities: "
+    )
+    assert caplog.records == []
+
+
 def test_act_prints_where_things_went(capsys: pytest.CaptureFixture[str]) -> None:
     from feedrank.act_command import _print
 

@@ -19,6 +19,7 @@ from serving.activities import visit
 from serving.sink import ActivitiesUnavailableError, KafkaSink
 from streams.codec.encode import encode_activity
 from tests.services import free_port
+from tests.waiting import GUARD_S
 from wire.names import ACTIVITIES
 from wire.partitioner import partition_of
 
@@ -72,10 +73,17 @@ def test_a_kafka_that_is_away_is_one_typed_error_in_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sinks, "DELIVERY_MS", 200)
-    sink = KafkaSink({"bootstrap.servers": f"127.0.0.1:{free_port()}"}, encode_activity)
-    with pytest.raises(ActivitiesUnavailableError, match="KAFKA_BOOTSTRAP_SERVERS"):
+    monkeypatch.setattr(sinks, "COMPLAINT_S", 0.0)
+    monkeypatch.setattr(sinks, "STOP_S", GUARD_S)
+    where = f"127.0.0.1:{free_port()}"
+    sink = KafkaSink({"bootstrap.servers": where}, encode_activity)
+    with pytest.raises(ActivitiesUnavailableError, match=rf"Kafka at {where} .*KAFKA_BOOTSTRAP_SERVERS"):
         asyncio.run(sink.send([visit("ann", "visit", NOW_MS)]))
+    sink.offer(visit("ann", "visit", NOW_MS))
     sink.close()
-    assert sink.failed == 1
-    assert "lost so far" in caplog.text
+    assert sink.failed == 2
+    told, lost = (record.getMessage() for record in caplog.records)
+    assert told.startswith(f"Kafka at {where} does not take activities: ")
+    assert "so far 1 activities refused, whose senders know to repeat them, and 0 visits lost" in told
+    assert "so far 1 activities refused, whose senders know to repeat them, and 1 visits lost" in lost
     assert "ann" not in caplog.text
