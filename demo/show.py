@@ -11,7 +11,6 @@ from rich.live import Live
 
 from demo.snapshot import Snapshot, clock, plain, plain_feed
 from demo.view import View
-from demo.visitor import Shown
 
 PLAIN_EVERY_S = 2.0
 
@@ -46,14 +45,13 @@ class Picture:
 
 
 class Lines:
-    """A line every two seconds, every event as it comes, and the visitor's feed: when it is there, and the
-    first one that a worker makes which was away."""
+    """A line every two seconds, every event as it comes, and the visitor's feed, when it is there and when a
+    worker is back."""
 
     def __init__(self) -> None:
         self._events = 0
         self._said_s = float("-inf")
-        self._older: Shown | None = None
-        self._feed_is_new = True
+        self._feed_said = False
 
     def __enter__(self) -> Self:
         return self
@@ -72,9 +70,9 @@ class Lines:
             self._said_s = snapshot.elapsed_s
             print(plain(snapshot), flush=True)
         if not snapshot.worker_up:
-            self._older, self._feed_is_new = snapshot.shown, True
-        elif self._feed_is_new and snapshot.shown is not None and snapshot.shown != self._older:
-            self._feed_is_new = False
+            self._feed_said = False
+        elif snapshot.shown is not None and not self._feed_said:
+            self._feed_said = True
             print("\n".join(plain_feed(snapshot.shown)), flush=True)
 
 

@@ -135,19 +135,17 @@ def test_without_a_terminal_there_are_plain_lines(capsys: pytest.CaptureFixture[
 def test_plain_lines_tell_the_feed_when_it_is_there_and_when_the_worker_is_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    newer = replace(FULL.shown or pytest.fail("there is a feed"), version=Version(1, 99, 3, 4_000))
     with Lines() as show:
         show.update(replace(FULL, shown=None))
         assert "your feed" not in capsys.readouterr().out
         for _ in range(2):
             show.update(FULL)
         show.update(replace(FULL, worker_up=False))
-        show.update(FULL)  # still the one of before
         said = capsys.readouterr().out
         assert said.count("your feed") == 1
         assert "you follow author-7; people like it; about jazz" in said
         for _ in range(2):
-            show.update(replace(FULL, shown=newer))
+            show.update(FULL)
     assert capsys.readouterr().out.count("your feed") == 1
 
 
