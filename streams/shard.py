@@ -249,15 +249,15 @@ class Shard(Generic[S]):
             await asyncio.wait(tasks)
 
     def let_go(self) -> None:
-        """Void from here on, at once: nothing more is committed, and the directory is free. A caller who is
-        cut short has at least done this. Repeats safely."""
+        """Void from here on, at once: nothing more is committed, and RocksDB is being closed; who opens the
+        directory waits for that. A caller who is cut short has at least done this. Repeats safely."""
         if self._gone:
             return
         self._gone = self._stopping = True
         for task in self._other_tasks():
             task.cancel()
         self.checkpoints.give_up()
-        self.store.close()
+        self.store.let_go()
         self._inbox.drop()
 
     async def close(self, flush: bool = False) -> None:
@@ -273,6 +273,7 @@ class Shard(Generic[S]):
         try:
             if others := self._other_tasks():
                 await asyncio.wait(others, timeout=1.0)
+            await self.store.gone()
         finally:
             await self.checkpoints.close()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Generic
 
 from aiokafka import TopicPartition
 
@@ -25,6 +25,7 @@ from streams.recovery import ChangelogReader
 from streams.shard import Reader, S, Shard
 from streams.standby import Standby
 from streams.store import ShardStore, opened
+from streams.together import close_all, run_all
 from streams.turns import Turns
 from wire.names import Namespace
 
@@ -103,8 +104,8 @@ class Shards(Generic[S]):
         """
         wanted = sorted(set(partitions))
         await self.revoke([*self.open, *self._reopening], self.site.stop_s)  # opened for an assignment before
-        for partition in [p for p in self._parked if p not in wanted]:
-            await self._parked.pop(partition).close(flush=True)
+        moved = [p for p in self._parked if p not in wanted]
+        await close_all([self._parked.pop(partition) for partition in moved], flush=True)
         if self._standby is not None:
             await self._standby.follow_all_but(wanted)
         await self._open(wanted, idle)
@@ -117,7 +118,7 @@ class Shards(Generic[S]):
         try:
             for partition in partitions:
                 parked = partition in self._parked
-                shards[partition] = self._parked.pop(partition) if parked else self._make(partition)
+                shards[partition] = self._parked.pop(partition) if parked else await self._make(partition)
                 await asyncio.sleep(0)  # opening a RocksDB takes 5 to 10 ms
             await run_all(shard.checkpoints.fence() for shard in shards.values())
             async with ChangelogReader(self.site.kafka, idle) as reader:
@@ -129,8 +130,7 @@ class Shards(Generic[S]):
         except BaseException:
             for shard in shards.values():
                 shard.let_go()
-            for shard in shards.values():
-                await shard.close()
+            await close_all(shards.values())
             raise
         for partition, shard in shards.items():
             self.open[partition] = shard
@@ -141,12 +141,12 @@ class Shards(Generic[S]):
                 self.job.source, partition, rows[partition], time.monotonic() - started
             )
 
-    def _make(self, partition: int) -> Shard[S]:
+    async def _make(self, partition: int) -> Shard[S]:
         job, site = self.job, self.site
         names = ShardNames(
             job.source, job.changelog, partition, site.names.transactional_id(job.source, partition)
         )
-        store = opened(site.directory / f"{job.name}-{partition}")
+        store = await opened(site.directory / f"{job.name}-{partition}")
         state = job.open_state(partition, store)
 
         def committed(position: int) -> None:
@@ -175,7 +175,7 @@ class Shards(Generic[S]):
         for partition, shard in stale.items():
             log.info("another worker had the shard meanwhile; reading it anew", shard=str(shard.names))
             await shard.close()
-            shards[partition] = self._make(partition)
+            shards[partition] = await self._make(partition)
             await shards[partition].checkpoints.fence()
             cold[partition] = Restore(shards[partition])
             replays[partition] = cold[partition].replay()
@@ -221,8 +221,7 @@ class Shards(Generic[S]):
                     self._parked[shard.partition] = shard
                 else:
                     shard.let_go()
-        for shard in [shard for shard, keep in zip(shards, settled, strict=True) if not keep]:
-            await shard.close()
+        await close_all(shard for shard, keep in zip(shards, settled, strict=True) if not keep)
 
     async def stop(self) -> None:
         """Commit, flush and close everything within the time to stop."""
@@ -232,11 +231,10 @@ class Shards(Generic[S]):
         try:
             async with asyncio.timeout(self.site.stop_s):
                 await self.revoke([*self.open, *self._reopening], deadline_s)
-                await run_all(shard.close(flush=True) for shard in self._parked.values())
+                await close_all(self._parked.values(), flush=True)
         except TimeoutError:
             log.warning("time to stop is over; what is not committed is read again", job=self.job.name)
-        for shard in [*self.open.values(), *self._parked.values()]:
-            await shard.close()
+        await close_all([*self.open.values(), *self._parked.values()])
         self.open.clear()
         self._parked.clear()
 
@@ -289,10 +287,3 @@ class Shards(Generic[S]):
                 "worker with this namespace outside the group, and at the brokers' logs",
                 ExitCode.FENCED,
             )
-
-
-async def run_all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all to their end, then raise the first error."""
-    for result in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result

@@ -60,13 +60,15 @@ class Standby:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        self._close()
+        await self._close()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         copies, self._copies = self._copies, {}
         for copy in copies.values():
-            copy.store.close()
+            copy.store.let_go()
         self._observer.stood_by(self._source, 0, 0)
+        for copy in copies.values():
+            await copy.store.gone()
 
     async def _run(self) -> None:
         """Until the next assignment; at once when there is nothing to copy."""
@@ -77,14 +79,14 @@ class Standby:
                 if not self._told:  # tried again every RETRY_S: an outage is one line
                     log.warning("copies of other shards are not kept up", job=self._name, why=str(error))
                 self._told = True
-            self._close()  # one that has failed once is of no more use
+            await self._close()  # one that has failed once is of no more use
             await asyncio.sleep(RETRY_S)
 
     async def _keep_up(self) -> None:
         async with ChangelogReader(self._kafka) as reader:
             for partition in await reader.partitions(self._changelog):
                 if partition not in self._own:
-                    store = opened(self._folder / f"{self._name}-{partition}")
+                    store = await opened(self._folder / f"{self._name}-{partition}")
                     self._copies[partition] = Copy(store, self._turns)
             while self._copies:
                 replays = {p: copy.replay(self._changelog, p) for p, copy in self._copies.items()}

@@ -29,6 +29,8 @@ from rocksdict import (
     WriteOptions,
 )
 
+from streams.closing import begin_close, free
+from streams.disk_advice import disk_advice
 from streams.durable import Row
 from streams.errors import ExitCode, OperatorError
 from streams.log import logger
@@ -166,10 +168,23 @@ class ShardStore:
     def close(self) -> None:
         """Flush what RocksDB holds in memory and let go of the directory. Closing twice is harmless, and so
         is a disk that does not take it: RocksDB then stands at an older point; recovery replays from there.
+        But that takes a second: on the event loop, `let_go` is the way.
         """
-        if self.closed:
-            return
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self._close()
+
+    def let_go(self) -> None:
+        """Of no more use, at once; closed beside the loop. `gone` tells when the directory is free."""
+        if not self.closed:
+            self.closed = True
+            begin_close(self.path, self._close)
+
+    async def gone(self) -> None:
+        """Returns when a close that was begun is done."""
+        await free(self.path)
+
+    def _close(self) -> None:
         try:
             self._db.close()
         except Exception as error:
@@ -177,7 +192,8 @@ class ShardStore:
                 log.warning("RocksDB was not closed well; rows are replayed at start", cause=str(error))
 
     def wipe(self) -> None:
-        """Start anew with an empty database."""
+        """Start anew with an empty database. Raises StoreClosed when it was let go of."""
+        self._demand_open()
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
         self._db = self._open()
@@ -215,12 +231,15 @@ class ShardStore:
             return StoreMeta()
         return replace(StoreMeta(), changelog_next=found["changelog_next"], saved_ms=found["saved_ms"])
 
+    def _demand_open(self) -> None:
+        if self.closed:
+            raise StoreClosed(f"{self.path} is closed: the shard was given up")
+
     def _do(self, what: str, act: Any) -> Any:
+        self._demand_open()
         try:
             return act()
         except Exception as error:
-            if self.closed:
-                raise StoreClosed(f"{self.path} is closed: the shard was given up") from error
             self.broken = True
             explained = self._explained(what, error)
             if isinstance(explained, _Damaged):
@@ -236,18 +255,15 @@ class ShardStore:
         lower = text.lower()
         if "corruption" in lower or "checksum mismatch" in lower:
             return _Damaged(text)
-        advice = "check the directory and its disk"
-        for sign, known in _ADVICE.items():
-            if sign in lower:
-                advice = known
-                break
         return OperatorError(
-            f"cannot {what} RocksDB in {self.path} ({text}); {advice}", ExitCode.DATA_DIRECTORY
+            f"cannot {what} RocksDB in {self.path} ({text}); {disk_advice(text)}", ExitCode.DATA_DIRECTORY
         )
 
 
-def opened(path: Path) -> ShardStore:
-    """The rows of a shard with a changelog; without those that are too old to be mended from it."""
+async def opened(path: Path) -> ShardStore:
+    """The rows of a shard with a changelog; without those that are too old to be mended from it. Waits for a
+    store of the same directory that is being closed."""
+    await free(path)
     store = ShardStore(path)
     age_ms = int(time.time() * 1_000) - store.meta.saved_ms
     if store.meta.changelog_next >= 0 and age_ms > AGE_MS_MAX:
@@ -262,17 +278,6 @@ class StoreClosed(Exception):  # noqa: N818
 
 class _Damaged(Exception):  # noqa: N818
     """RocksDB's files contradict each other."""
-
-
-_ADVICE = {
-    "lock": "another worker holds it: give each worker a FEEDRANK_DATA_DIR of its own",
-    "no space left": "the disk is full: free space or move FEEDRANK_DATA_DIR, then restart; nothing is lost",
-    "read-only": "the file system is read-only: mount it writable or move FEEDRANK_DATA_DIR",
-    "permission denied": "this user may not write there: correct the owner or move FEEDRANK_DATA_DIR",
-    "operation not permitted": "this user may not write there: correct the owner or move FEEDRANK_DATA_DIR",
-    "not a directory": "a file stands where a directory belongs: move FEEDRANK_DATA_DIR",
-    "file exists": "a file stands where a directory belongs: move FEEDRANK_DATA_DIR",
-}
 
 
 def _options() -> Options:

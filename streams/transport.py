@@ -29,6 +29,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 
+from streams.closing import all_free
 from streams.concerns import CheckpointSettings, KafkaSettings, WorkerSettings
 from streams.data_dir import claimed
 from streams.errors import ExitCode, OperatorError
@@ -39,7 +40,8 @@ from streams.faust_private.tables import FrameTable, ShardTableManager
 from streams.log import logger
 from streams.observe import Observer
 from streams.shard import S, Shard
-from streams.shards import Job, Shards, Site, run_all
+from streams.shards import Job, Shards, Site
+from streams.together import run_all
 from wire.names import Namespace
 
 STREAM_FETCHES_MAX = 4
@@ -233,7 +235,7 @@ async def _until_end(app: ShardApp, told_to_stop: asyncio.Event) -> int:
 
 
 async def _stop(app: ShardApp, starting: asyncio.Future[None], code: int) -> None:
-    stopping = asyncio.ensure_future(app.stop())
+    stopping = asyncio.ensure_future(_stop_and_free(app))
     done, _ = await asyncio.wait([stopping], timeout=app.site.stop_s + STOP_GRACE_S)
     error = stopping.exception() if done else TimeoutError("the time to stop is over")
     if error:  # parts that were not reached may still run, one of them on a thread of its own
@@ -242,6 +244,12 @@ async def _stop(app: ShardApp, starting: asyncio.Future[None], code: int) -> Non
     starting.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):
         await starting
+
+
+async def _stop_and_free(app: ShardApp) -> None:
+    """Also what was let go of while something else was cut short: the next process opens the directories."""
+    await app.stop()
+    await all_free()
 
 
 def explain(error: BaseException | None) -> int:

@@ -70,6 +70,7 @@ class Patches:
             "topologies.served.AIOKafkaProducer": make_producer,
             "streams.store.Rdict": one.disk.open,
             "streams.store._options": one.disk.options,
+            "streams.store.begin_close": lambda path, close: close(),
             "streams.store.WriteBatch": one.disk.batch,
             "streams.redis_link.Redis": one.redis,
             "topologies.worker.Redis": one.redis,

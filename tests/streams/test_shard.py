@@ -20,11 +20,13 @@ class Held:
 
     def __init__(self) -> None:
         self.let_go: list[str] = []
-        self.store: Any = SimpleNamespace(close=lambda: self.let_go.append("store"))
+        self.store: Any = SimpleNamespace(let_go=lambda: self.let_go.append("store"), gone=self._gone)
         self.checkpoints: Any = SimpleNamespace(run=self._run, give_up=lambda: None, close=self._close)
 
     async def _run(self) -> None:
         await asyncio.Event().wait()
+
+    async def _gone(self) -> None: ...
 
     async def _close(self) -> None:
         self.let_go.append("producer")

@@ -87,14 +87,14 @@ def test_a_shard_that_was_given_up_can_be_opened_again(tmp_path: Path, ending: E
 
     async def play() -> None:
         shards: Counting = Shards(job, site, Reader(), failures.append)
-        shard = shards.open[0] = shards._make(0)
+        shard = shards.open[0] = await shards._make(0)
         shard.state.committed_position = 0  # nothing to commit, so no broker is needed
         shard.start(shards._ended)
         await asyncio.sleep(0)
         await ending(shards, shard)
         assert not shards.open
         assert shard.closed
-        again = shards._make(0)  # RocksDB refuses a directory that this process still holds
+        again = await shards._make(0)  # RocksDB refuses a directory that this process still holds
         await again.close()
 
     asyncio.run(play())
