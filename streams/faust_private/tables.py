@@ -13,6 +13,7 @@ of source and changelog would no longer be given to the same worker.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
@@ -112,7 +113,7 @@ class ShardRecovery(Recovery):  # type: ignore[misc]
                 return
 
     async def _unless_moved(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it; cut it short for a newer assignment or when the worker stops."""
+        """Do it; cut it short for a newer assignment or when the worker stops. It has ended when this ends."""
         task = asyncio.ensure_future(work)
         others = [
             asyncio.ensure_future(event.wait())
@@ -121,13 +122,23 @@ class ShardRecovery(Recovery):  # type: ignore[misc]
         try:
             await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
                 raise ServiceStopped if self._stopped.is_set() else RebalanceAgain
             task.result()
         finally:
             for other in others:
                 other.cancel()
+            await _see_it_end(task)
+
+
+async def _see_it_end(task: asyncio.Task[None]) -> None:
+    """Cancel it, if it has not ended, and wait until it has let go of what it had half opened: also when mode
+    cancels the caller meanwhile, as it does when it stops. The time to stop bounds that."""
+    task.cancel()
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # of one that was cut short: nobody asks
 
 
 class ShardTableManager(TableManager):  # type: ignore[misc]
