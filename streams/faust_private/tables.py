@@ -113,7 +113,7 @@ class ShardRecovery(Recovery):  # type: ignore[misc]
                 return
 
     async def _unless_moved(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it; cut it short for a newer assignment or when the worker stops. It has ended when this ends."""
+        """Do it; cut it short for a newer assignment or when the worker stops. Afterwards it has ended."""
         task = asyncio.ensure_future(work)
         others = [
             asyncio.ensure_future(event.wait())

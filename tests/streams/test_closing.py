@@ -1,4 +1,4 @@
-"""RocksDBs are closed beside the loop: all at once, unusable from the first moment, free when they are done."""
+"""RocksDBs are closed beside the loop: all at once, void from the first moment, free when they are done."""
 
 from __future__ import annotations
 
