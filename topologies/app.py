@@ -51,7 +51,7 @@ def _make() -> ShardApp:
     try:
         settings = Settings.load()
         app = prepare(settings)()
-        app.beside.append(Custody(app, settings))
+        app.beside.insert(0, Custody(app, settings))  # what the others say at their start is told
     except OperatorError as error:
         print(f"feedrank: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
