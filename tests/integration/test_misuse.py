@@ -243,6 +243,17 @@ def test_a_disk_that_is_full_or_read_only(job: Job, tmp_path: Path) -> None:
     assert "rows are replayed at start" in text
 
 
+@pytest.mark.kafka
+def test_a_data_directory_that_vanishes_does_not_hold_up_the_stop(calm: Job, job: Job) -> None:
+    worker = job.start_worker()
+    same_rows(job, calm)
+    shutil.rmtree(job.directory / "data-0")
+    worker.process.terminate()
+    code, seconds = ended(worker.process)
+    assert (code, seconds < STOP_S_MAX * slowness()) == (0, True), seconds
+    assert worker.log.read_text().count("rows are replayed at start") > PARTITIONS
+
+
 # -- commands --------------------------------------------------------------------------------------------
 
 
