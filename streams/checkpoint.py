@@ -39,7 +39,7 @@ PRODUCE_BATCH_BYTES = 4 << 20
 """Of what aiokafka gathers by itself: dead letters. Topics must allow it (MESSAGE_BYTES_MIN)."""
 REQUEST_BYTES_MAX = 8 << 20
 UNKNOWN = -1
-BEHIND_S = 5.0
+BEHIND_S = 10.0
 """Between checkpoints of a shard that is behind: a row is written once for more of its activities."""
 DEFECTS = (AttributeError, AssertionError, KeyError, NameError, TypeError)
 PRODUCER_STOP_S = 5.0
@@ -77,7 +77,7 @@ def next_due(due: float, started: float, interval_s: float, behind: bool) -> flo
     >>> next_due(10.0, 10.2, 1.0, behind=False), next_due(10.0, 12.0, 1.0, behind=False)
     (11.0, 12.5)
     >>> next_due(10.0, 10.2, 1.0, behind=True)
-    15.2
+    20.2
     """
     if behind:
         return started + max(interval_s, BEHIND_S)
