@@ -96,17 +96,19 @@ def good(n: int, **changes: Any) -> Record:
     return document["actor"].encode(), avro(document | changes), []
 
 
-def at_once(batch: RecordBatch) -> bool:
+def at_once(batch: RecordBatch, decoder: Decoder = DECODER) -> bool:
     """Whether the batch's block was read without making its records."""
-    return isinstance(batch, BlockBatch) and batch.block.made[DECODER] is not None
+    return isinstance(batch, BlockBatch) and batch.block.made[decoder] is not None
 
 
-def same_as_one_by_one(records: list[Record], codec: str = "none") -> list[RecordBatch]:
+def same_as_one_by_one(
+    records: list[Record], codec: str = "none", decoder: Decoder = DECODER
+) -> list[RecordBatch]:
     batches = list(Unpacker(fetched(records, codec)).blocks(11))
     assert sum(map(len, batches)) == len(records)
     for batch in batches:
-        columns, dead = DECODER.decode_batch(batch)
-        expected, its_dead = DECODER.decode(
+        columns, dead = decoder.decode_batch(batch)
+        expected, its_dead = decoder.decode(
             TOPIC, PARTITION, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
         )
         assert_same(columns, expected)

@@ -9,20 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streams.batch import RecordBatch
-from streams.block import BlockBatch
 from streams.codec import Decoder
-from streams.fetch import Unpacker
+from tests.streams import test_block
 from tests.streams.codec_cases import (
     NOW_MS,
     PARTITIONS,
-    TOPIC,
     VERBS,
     activity,
     actor_in,
     as_json,
-    assert_same,
 )
-from tests.streams.test_block import CODECS, PARTITION, Record, _small_batches_too, fetched
+from tests.streams.test_block import CODECS, PARTITION, Record, _small_batches_too, at_once
 
 __all__ = ["_small_batches_too"]
 
@@ -44,22 +41,12 @@ def text(value: str | bytes) -> Record:
     return ACTOR.encode(), value.encode() if isinstance(value, str) else value, []
 
 
-def at_once(batch: RecordBatch) -> bool:
-    """Whether the batch's block was read without making its records."""
-    return isinstance(batch, BlockBatch) and batch.block.made[DECODER] is not None
+def all_at_once(batches: list[RecordBatch]) -> bool:
+    return all(at_once(batch, DECODER) for batch in batches)
 
 
 def same_as_one_by_one(records: list[Record], codec: str = "none") -> list[RecordBatch]:
-    batches = list(Unpacker(fetched(records, codec)).blocks(11))
-    assert sum(map(len, batches)) == len(records)
-    for batch in batches:
-        columns, dead = DECODER.decode_batch(batch)
-        expected, its_dead = DECODER.decode(
-            TOPIC, PARTITION, batch.offsets, batch.timestamps_ms, batch.keys, batch.values
-        )
-        assert_same(columns, expected)
-        assert dead == its_dead
-    return batches
+    return test_block.same_as_one_by_one(records, codec, DECODER)
 
 
 @pytest.mark.parametrize("codec", CODECS)
@@ -69,7 +56,7 @@ def test_good_records_are_read_at_once(codec: str) -> None:
     records[50] = good(50, object="ö€𝄞", slate_id=None)
     spaced = (records[60][1] or b"").replace(b",", b" ,\t").replace(b":", b" : ")
     records[60] = (records[60][0], spaced, [])
-    assert all(map(at_once, same_as_one_by_one(records, codec)))
+    assert all_at_once(same_as_one_by_one(records, codec))
 
 
 FIELDS = f'"activity_id":"a1","actor":"{ACTOR}","verb":"click","object":"i1"'
@@ -127,7 +114,7 @@ def test_an_odd_record_is_judged_alone(name: str, at: int) -> None:
     records = [good(n) for n in range(30)]
     odd = ODD[name]
     records[at : at + len(odd)] = odd
-    assert not all(map(at_once, same_as_one_by_one(records)))
+    assert not all_at_once(same_as_one_by_one(records))
 
 
 @pytest.mark.parametrize("document", ['{"event_time":-0}', '{"verb":null}', "{}", '{"position":-1}', "{ }"])
