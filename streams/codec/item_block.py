@@ -96,6 +96,8 @@ def _created(whole: Whole) -> bool:
     if absent is not None:
         return False
     within = (created_ms >= EVENT_TIME_MS_MIN) & (created_ms <= EVENT_TIME_MS_MAX)
+    if (whole.record_ms > EVENT_TIME_MS_MAX).any():
+        return False
     return bool((within & (created_ms <= whole.record_ms + CLOCK_AHEAD_MS_MAX)).all())
 
 

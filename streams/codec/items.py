@@ -202,6 +202,12 @@ def _created_ms(value: object, record_ms: int) -> int:
             f"created_at {value} is more than {CLOCK_AHEAD_MS_MAX // 60_000} min after the record timestamp "
             f"{record_ms}; set the clock",
         )
+    if record_ms > EVENT_TIME_MS_MAX:
+        raise Refused(
+            Reason.ABSURD_TIME,
+            f"the record timestamp is {record_ms}, after 2100; set the producer's clock, and send the item "
+            "again",
+        )
     return value
 
 

@@ -200,16 +200,28 @@ def undos_say_what(a: Unchecked) -> Iterator[Broken]:
 
 
 def times_are_possible(a: Unchecked) -> Iterator[Broken]:
-    """Between 1990 and 2100, and not more than 5 minutes after Kafka's record timestamp."""
+    """Between 1990 and 2100, and not more than 5 minutes after Kafka's record timestamp, itself before 2100.
+
+    A record without a timestamp (-1) is ahead of it always.
+    """
     yield from _time_is_possible("event_time", a.event_ms, a.record_ms, None)
     undo = a.undo
     if undo.any():
         yield from _time_is_possible("undone_event_time", a.undone_ms, a.record_ms, undo)
+    yield Broken(
+        Reason.ABSURD_TIME,
+        a.record_ms > EVENT_TIME_MS_MAX,
+        lambda i: (
+            f"the record timestamp is {a.record_ms[i]} ({_when(a.record_ms[i])}), after 2100; set the "
+            "producer's clock, and send the record again"
+        ),
+    )
 
 
 def _time_is_possible(name: str, times: I64, record_ms: I64, there: Mask | None) -> Iterator[Broken]:
     absurd = (times < EVENT_TIME_MS_MIN) | (times > EVENT_TIME_MS_MAX)
-    ahead = times > record_ms + CLOCK_AHEAD_MS_MAX
+    latest = np.minimum(record_ms, EVENT_TIME_MS_MAX) + CLOCK_AHEAD_MS_MAX  # a timestamp may be 2^63 - 1
+    ahead = times > latest
     yield Broken(
         Reason.ABSURD_TIME,
         absurd if there is None else absurd & there,

@@ -16,7 +16,7 @@ from models.columns import ActivityColumns
 from models.fingerprint import fp64
 from streams.codec import Decoder, encode_activities, encode_activity
 from streams.dead_letters import DeadLetter, Reason
-from streams.limits import ACTIVITY_BYTES_MAX
+from streams.limits import ACTIVITY_BYTES_MAX, EVENT_TIME_MS_MAX
 from tests.streams.codec_cases import (
     NOW_MS,
     PARSED,
@@ -39,13 +39,18 @@ Decoded = tuple[ActivityColumns, list[DeadLetter]]
 
 
 def decode(
-    value_format: str, values: list[bytes | None], keys: list[bytes | None] | None = None, first: int = 100
+    value_format: str,
+    values: list[bytes | None],
+    keys: list[bytes | None] | None = None,
+    first: int = 100,
+    times_ms: list[int] | None = None,
 ) -> Decoded:
-    """Values as one fetch of PARTITION, with consecutive offsets and NOW_MS as record timestamps."""
+    """Values as one fetch of PARTITION, with consecutive offsets; record timestamps are NOW_MS."""
     count = len(values)
     keys = [actor_in(PARTITION).encode()] * count if keys is None else keys
     offsets = range(first, first + count)
-    return DECODERS[value_format].decode(TOPIC, PARTITION, offsets, [NOW_MS] * count, keys, values)
+    times_ms = [NOW_MS] * count if times_ms is None else times_ms
+    return DECODERS[value_format].decode(TOPIC, PARTITION, offsets, times_ms, keys, values)
 
 
 def one(value_format: str, **changes: Any) -> tuple[Reason | None, str]:
@@ -169,6 +174,21 @@ def test_what_is_just_within_the_limits_is_taken(value_format: str) -> None:
         {"object": "~ \u0085é𝔸{}"},
     ):
         assert one(value_format, **changes) == (None, "")
+
+
+@pytest.mark.parametrize("value_format", FORMATS)
+@pytest.mark.parametrize("undone", [None, NOW_MS])
+def test_a_record_timestamp_after_2100_is_no_time_either(value_format: str, undone: int | None) -> None:
+    latest, largest = EVENT_TIME_MS_MAX, (1 << 63) - 1
+    times_ms = [latest, latest + 1, largest - 300_000, largest, -1, -(1 << 63)]
+    undo = {} if undone is None else {"verb": "undo", "undone_verb": "like", "undone_event_time": undone}
+    value = encode(value_format, activity(PARTITION, **undo))
+    columns, dead = decode(value_format, [value] * len(times_ms), times_ms=times_ms)
+    assert columns.record_ms.tolist() == [latest]
+    absurd, ahead = Reason.ABSURD_TIME, Reason.CLOCK_AHEAD
+    assert [letter.reason for letter in dead] == [absurd, absurd, absurd, ahead, ahead]
+    assert f"the record timestamp is {largest}" in dead[2].message
+    assert "set the producer's clock" in dead[2].message
 
 
 def test_an_unknown_verb_names_the_table_and_lists_the_verbs() -> None:

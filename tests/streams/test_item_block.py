@@ -18,6 +18,7 @@ from models.fingerprint import fp64s
 from streams.batch import RecordBatch
 from streams.codec import ItemDecoder, encode_item
 from streams.codec.item_block import ItemBlockReader
+from streams.limits import EVENT_TIME_MS_MAX
 from tests.streams.codec_cases import NOW_MS
 from topologies.replay.spool import Record, Spool
 from wire.names import ITEMS
@@ -33,12 +34,13 @@ def item(**changes: Any) -> Item:
     return {"item_id": "n1", "author": "ann", "created_at": NOW_MS, "topics": ["a", "b"], **changes}
 
 
-def block(*items: Item, keys: list[bytes] | None = None) -> RecordBatch:
+def block(*items: Item, keys: list[bytes] | None = None, time_ms: int = NOW_MS) -> RecordBatch:
     """The items, again and again until there are enough, as a spool has them."""
     written = [items[n % len(items)] for n in range(max(RECORDS, len(items)))]
     named = [one["item_id"].encode() for one in written] if keys is None else keys * len(written)
     records = [
-        Record(ITEMS, key, encode_item(one, "avro"), NOW_MS) for key, one in zip(named, written, strict=False)
+        Record(ITEMS, key, encode_item(one, "avro"), time_ms)
+        for key, one in zip(named, written, strict=False)
     ]
 
     async def read(spool: Spool) -> list[RecordBatch]:
@@ -111,6 +113,11 @@ ODD: dict[str, Item] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_one_item_out_of_the_ordinary_leaves_the_block_to_the_decoder(odd: str) -> None:
     assert READER.read(block(*[item()] * RECORDS, item(**ODD[odd]))) is None
+
+
+def test_so_does_a_record_timestamp_after_2100() -> None:
+    assert READER.read(block(item(), time_ms=EVENT_TIME_MS_MAX)) is not None
+    assert READER.read(block(item(), time_ms=EVENT_TIME_MS_MAX + 1)) is None
 
 
 def test_so_do_keys_of_other_items_and_tombstones() -> None:

@@ -17,6 +17,7 @@ from models.item_columns import ItemRecord
 from streams.codec import ItemChanges, ItemDecoder, encode_item
 from streams.codec.embedding import quantise
 from streams.dead_letters import DeadLetter, Reason
+from streams.limits import EVENT_TIME_MS_MAX
 from tests.streams.codec_cases import NOW_MS
 
 FORMATS = ("avro", "json")
@@ -93,6 +94,20 @@ def test_each_rule_has_its_reason(value_format: str, case: str) -> None:
     found, dead = decode(value_format, [good, encode_item(item(**changes), value_format), good])
     assert [(letter.offset, letter.reason) for letter in dead] == [(1, reason)]
     assert only(found).author == "ann"
+
+
+@pytest.mark.parametrize("value_format", FORMATS)
+def test_a_record_timestamp_after_2100_is_no_time_either(value_format: str) -> None:
+    value, removal = encode_item(item(), value_format), encode_item(item(deleted=True), value_format)
+    values = [value, value, value, removal, None]
+    times_ms = [EVENT_TIME_MS_MAX, EVENT_TIME_MS_MAX + 1, *[(1 << 63) - 1] * 3]
+    keys: list[bytes | None] = [b"i1"] * len(values)
+    _, dead = DECODERS[value_format].decode("feedrank.items", 2, range(len(values)), times_ms, keys, values)
+    assert [(letter.offset, letter.reason) for letter in dead] == [
+        (1, Reason.ABSURD_TIME),
+        (2, Reason.ABSURD_TIME),
+    ]
+    assert "set the producer's clock" in dead[0].message
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
