@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streams.errors import ExitCode, OperatorError
+from streams.limits import CLOCK_AHEAD_MS_MAX
 from wire.names import ACTIVITIES, DEAD_LETTERS, ITEMS, Namespace
 
 PARTITIONS_DEFAULT = 4
@@ -22,13 +23,19 @@ REPLAY_HORIZON_MS = 7 * DAY_MS
 TOMBSTONE_RETENTION_MS = DAY_MS
 MESSAGE_BYTES_MIN = (4 << 20) + (64 << 10)
 MESSAGE_BYTES_MAX = 8 << 20
+TIMESTAMP_AHEAD = "message.timestamp.after.max.ms"
+"""Kafka 3.6 and later: how far a record's timestamp may lie after the broker's clock. Unset: any distance."""
+NO_BOUND_MS = (1 << 63) - 1
 
 Policy = Literal["delete", "compact"]
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One topic as feedrank needs it. `partitions_of` names the topic whose count it must share."""
+    """One topic as feedrank needs it. `partitions_of` names the topic whose count it must share.
+
+    `timed`: producers of all kinds write it, and the time of their records counts.
+    """
 
     name: str
     policy: Policy
@@ -37,6 +44,7 @@ class Desired:
     changelog: bool = False
     large: bool = False
     lag_ms: int = 0
+    timed: bool = False
 
     def config(self) -> dict[str, str]:
         """The configuration that `topics create` gives it."""
@@ -49,6 +57,8 @@ class Desired:
             found["min.compaction.lag.ms"] = str(self.lag_ms)
         if self.large:
             found["max.message.bytes"] = str(MESSAGE_BYTES_MAX)
+        if self.timed:
+            found[TIMESTAMP_AHEAD] = str(CLOCK_AHEAD_MS_MAX)
         return found
 
 
@@ -56,8 +66,8 @@ def desired(names: Namespace) -> tuple[Desired, ...]:
     """All topics of a namespace: the three public ones first."""
     deltas = names.item_deltas
     return (
-        Desired(ACTIVITIES, "delete", "activities by actor"),
-        Desired(ITEMS, "compact", "items", lag_ms=REPLAY_HORIZON_MS),
+        Desired(ACTIVITIES, "delete", "activities by actor", timed=True),
+        Desired(ITEMS, "compact", "items", lag_ms=REPLAY_HORIZON_MS, timed=True),
         Desired(DEAD_LETTERS, "delete", "records set aside"),
         Desired(deltas, "delete", "item deltas", ACTIVITIES, large=True),
         Desired(names.item_features, "compact", "item statistics for all workers", ACTIVITIES, large=True),
@@ -78,11 +88,15 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong (the worker refuses to start) or unwise, and what to do."""
+    """Something wrong (the worker refuses to start) or unwise, and what to do.
+
+    `at_start`: a warning that the worker's log has, too.
+    """
 
     severity: Literal["error", "warning"]
     topic: str
     message: str
+    at_start: bool = False
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.topic}: {self.message}"
@@ -123,6 +137,7 @@ def judge(wanted: Iterable[Desired], found: Mapping[str, Found], embedded: bool 
         if not embedded:
             findings += _policy(one, there.config)
             findings += _sizes(one, there.config)
+            findings += _times(one, there.config)
     if not embedded:
         findings += _durability(found)
     return Report(found, tuple(findings))
@@ -172,6 +187,22 @@ def _sizes(one: Desired, config: Mapping[str, str]) -> Iterator[Finding]:
             f"set it to {MESSAGE_BYTES_MIN} or more"
         )
         yield Finding("error", one.name, why)
+
+
+def _times(one: Desired, config: Mapping[str, str]) -> Iterator[Finding]:
+    """A producer with a wrong clock moves time for all; only the broker can refuse its records."""
+    by_broker = config.get("message.timestamp.type") == "LogAppendTime"
+    ahead_ms = _number(config, TIMESTAMP_AHEAD, NO_BOUND_MS)
+    if not one.timed or by_broker or ahead_ms <= CLOCK_AHEAD_MS_MAX:
+        return
+    harm = "records of a producer whose clock is ahead are taken, and move time for all users"
+    if TIMESTAMP_AHEAD in config:
+        what = f"--entity-type topics --entity-name {one.name}"
+        how = f"--alter {what} --add-config {TIMESTAMP_AHEAD}={CLOCK_AHEAD_MS_MAX}"
+        why = f"{TIMESTAMP_AHEAD} is {ahead_ms}: {harm}; kafka-configs.sh --bootstrap-server ... {how}"
+    else:
+        why = f"the broker does not know {TIMESTAMP_AHEAD} (Kafka 3.6): {harm}; upgrade it, then set that"
+    yield Finding("warning", one.name, why, at_start=True)
 
 
 def _durability(found: Mapping[str, Found]) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
-from streams.topics import PARTITIONS_DEFAULT, Desired, Found, Report, desired, judge
+from streams.topics import PARTITIONS_DEFAULT, TIMESTAMP_AHEAD, Desired, Found, Report, desired, judge
 from wire.names import ACTIVITIES, Namespace
 
 ANSWER_S = 8.0
@@ -150,17 +150,35 @@ class TopicsAdmin:
         return there
 
     def _make(self, missing: list[Desired], count: int, replication: int) -> None:
+        """A broker that cannot refuse records from the future makes its topics without: `check` warns."""
+        refused = self._made({one.name: one.config() for one in missing}, count, replication)
+        timed = {one.name: one.config() for one in missing if one.timed and one.name in refused}
+        for name, config in timed.items():
+            if refused[name].args[0].code() == KafkaError.INVALID_CONFIG:
+                del config[TIMESTAMP_AHEAD], refused[name]
+        again = {name: config for name, config in timed.items() if name not in refused}
+        if again:
+            refused |= self._made(again, count, replication)
+        for name, error in refused.items():
+            raise self._refused(f"create {name}", error) from error
+
+    def _made(
+        self, configs: Mapping[str, dict[str, str]], count: int, replication: int
+    ) -> dict[str, KafkaException]:
+        """Create topics; returns those that the broker refuses, with its reason."""
         new = [
-            NewTopic(one.name, num_partitions=count, replication_factor=replication, config=one.config())
-            for one in missing
+            NewTopic(name, num_partitions=count, replication_factor=replication, config=config)
+            for name, config in configs.items()
         ]
         results: dict[str, Future[None]] = self._admin.create_topics(new, request_timeout=ANSWER_S)
+        refused: dict[str, KafkaException] = {}
         for name, result in results.items():
             try:
                 result.result()
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker was faster
-                    raise self._refused(f"create {name}", error) from error
+                    refused[name] = error
+        return refused
 
     def _await_visible(self, names: list[str]) -> None:
         def there() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streams.log import setup
+from streams.log import logger, setup
 from streams.policy_file import read_policy
 from streams.registry import Registry
 from streams.settings import Settings
@@ -12,6 +12,8 @@ from streams.topics_admin import TopicsAdmin
 from streams.transport import ShardApp
 from topologies.agents import build
 from wire.names import ACTIVITIES, ITEMS
+
+log = logger(__name__)
 
 
 def prepare(settings: Settings) -> Callable[[], ShardApp]:
@@ -25,7 +27,11 @@ def prepare(settings: Settings) -> Callable[[], ShardApp]:
     admin = TopicsAdmin(settings.kafka, settings.names)
     if settings.kafka.embedded:
         admin.create()
-    admin.check().demand()
+    report = admin.check()
+    report.demand()
+    for finding in report.findings:
+        if finding.at_start:
+            log.warning(str(finding).removeprefix("warning: "))
     partitions = admin.partitions(ACTIVITIES)
     return lambda: build(settings, policy, partitions, registry)
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.concerns import KafkaSettings
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
-from streams.topics import MESSAGE_BYTES_MAX, Finding, Found, desired, judge
+from streams.topics import (
+    MESSAGE_BYTES_MAX,
+    NO_BOUND_MS,
+    TIMESTAMP_AHEAD,
+    Desired,
+    Finding,
+    Found,
+    desired,
+    judge,
+)
 from streams.topics_admin import TopicsAdmin
 from tests.services import Kafka
 from wire.names import ACTIVITIES, ITEMS, Namespace
@@ -95,6 +105,27 @@ def test_what_is_unwise_is_a_warning_only(topic: str, config: dict[str, str]) ->
     report.demand()
 
 
+@pytest.mark.parametrize("topic", [ACTIVITIES, ITEMS])
+def test_a_topic_that_takes_records_from_the_future_is_told_how_to_refuse_them(topic: str) -> None:
+    report = judge(desired(NAMES), configured(good(), topic, message_timestamp_after_max_ms=str(NO_BOUND_MS)))
+    report.demand()
+    (finding,) = report.findings
+    assert (finding.severity, finding.topic, finding.at_start) == ("warning", topic, True)
+    assert f"--entity-name {topic} --add-config message.timestamp.after.max.ms=300000" in finding.message
+
+
+def test_a_broker_before_kafka_3_6_is_told_of_and_not_refused() -> None:
+    config = {k: v for k, v in good()[ACTIVITIES].config.items() if k != TIMESTAMP_AHEAD}
+    finding = only(good() | {ACTIVITIES: replace(good()[ACTIVITIES], config=config)})
+    assert (finding.severity, finding.topic) == ("warning", ACTIVITIES)
+    assert "the broker does not know message.timestamp.after.max.ms" in finding.message
+
+
+def test_where_the_broker_sets_the_time_no_producer_can_move_it() -> None:
+    found = configured(good(), ACTIVITIES, message_timestamp_after_max_ms=str(NO_BOUND_MS))
+    assert findings(configured(found, ACTIVITIES, message_timestamp_type="LogAppendTime")) == []
+
+
 def test_unlimited_retention_is_fine() -> None:
     assert findings(configured(good(), ACTIVITIES, retention_ms="-1")) == []
 
@@ -151,6 +182,40 @@ def test_topics_appear_on_an_embedded_broker(mock_broker: str) -> None:
     assert (admin.partitions(), admin.create()) == (4, [])
 
 
+def send(producer: Producer, time_ms: int) -> None:
+    """One activity with this timestamp. Raises KafkaException where the broker refuses it."""
+    refused: list[KafkaError] = []
+    producer.produce(
+        ACTIVITIES,
+        b"x",
+        timestamp=time_ms,
+        on_delivery=lambda error, _: refused.extend([error] if error else []),
+    )
+    assert producer.flush(10) == 0
+    for error in refused:
+        raise KafkaException(error)
+
+
+@pytest.mark.kafka
+def test_a_setting_that_the_broker_does_not_know_is_left_out(
+    private_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "message.timestamp.of.tomorrow.ms"
+    monkeypatch.setattr("streams.topics.TIMESTAMP_AHEAD", name)
+    monkeypatch.setattr("streams.topics_admin.TIMESTAMP_AHEAD", name)
+    admin = TopicsAdmin(kafka_at(private_kafka.bootstrap), NAMES)
+    assert len(admin.create(partitions=2)) == len(desired(NAMES))
+    report = admin.check()
+    report.demand()
+    assert [f.topic for f in report.findings if f.at_start] == [ACTIVITIES, ITEMS]
+    assert report.found[ITEMS].config["cleanup.policy"] == "compact"
+
+    other = Namespace("other")
+    monkeypatch.setattr(Desired, "config", lambda one: {"no.such.setting": "1"})
+    with pytest.raises(OperatorError, match=r"refused to create feedrank\.other\."):
+        TopicsAdmin(kafka_at(private_kafka.bootstrap), other).create()
+
+
 @pytest.mark.kafka
 def test_creation_check_and_lag_on_a_real_broker(private_kafka: Kafka) -> None:
     kafka = kafka_at(private_kafka.bootstrap)
@@ -174,6 +239,11 @@ def test_creation_check_and_lag_on_a_real_broker(private_kafka: Kafka) -> None:
         producer.produce(ACTIVITIES, b"x", partition=1)
     assert producer.flush(10) == 0
     assert [(one.partition, one.records, one.committed) for one in admin.lag()] == [(0, 0, -1), (1, 3, -1)]
+
+    with pytest.raises(KafkaException) as caught:
+        send(producer, int(time.time() * 1_000) + 400_000)
+    assert caught.value.args[0].code() == KafkaError.INVALID_TIMESTAMP
+    send(producer, int(time.time() * 1_000) + 200_000)
 
     assert admin.retention_ms(ACTIVITIES) == 7 * 86_400_000
     admin.keep_all()
