@@ -88,7 +88,8 @@ class Checkpointer:
     """Commits the cuts of one shard, one at a time, and brings committed rows to RocksDB.
 
     `fence` first; then recovery sets `epoch`, `position`, `changelog_next` and `begun`; then `run` as a task.
-    `committed` is called with the position of each committed cut.
+    `committed` is called with the position of each committed cut. `waits_since_s`: since when (monotonic) a
+    checkpoint has not come to a good end; None: the last one has.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Checkpointer:
         self.epoch = 0
         self.position: int | None = None
         self.begun = False
+        self.waits_since_s: float | None = None
         self.changelog_next = store.meta.changelog_next
         name = (names.source, names.partition)
         self._flusher = Flusher(name, state, store, lambda: self.changelog_next, self._observer)
@@ -214,7 +216,10 @@ class Checkpointer:
                 raise self._lost
             cut = self._state.cut(self.epoch)
             if not cut.nothing:
+                if self.waits_since_s is None:
+                    self.waits_since_s = time.monotonic()
                 await self._commit(cut)
+            self.waits_since_s = None
             self.position = cut.position
 
     async def _commit(self, cut: Cut) -> None:

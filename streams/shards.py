@@ -18,10 +18,10 @@ from streams.batch import RecordBatch
 from streams.catch_up import Compare, Restore, stand
 from streams.checkpoint import Checkpointer, ShardLost, ShardNames
 from streams.concerns import CheckpointSettings, KafkaSettings
-from streams.errors import ExitCode, OperatorError
 from streams.log import logger
 from streams.observe import Observer
 from streams.recovery import ChangelogReader
+from streams.reopens import Reopens
 from streams.shard import Reader, S, Shard
 from streams.standby import Standby
 from streams.store import ShardStore, opened
@@ -32,7 +32,6 @@ from wire.names import Namespace
 REOPEN_PAUSE_S = 1.0
 BEHIND_RECORDS = 20_000
 """With more records to go, throughput counts for more than delay."""
-REOPENS_PER_MINUTE_MAX = 6
 SETTLE_SHARE = 0.8
 """Of the time to stop: the rest is for closing RocksDB and leaving the group."""
 
@@ -89,7 +88,7 @@ class Shards(Generic[S]):
         self._reader, self._failed = reader, failed
         self._parked: dict[int, Shard[S]] = {}
         self._reopening: dict[int, tuple[Shard[S], asyncio.Task[None]]] = {}
-        self._reopened_s: list[float] = []
+        self._reopens = Reopens(job.source)
         self._leaving = asyncio.Lock()
         place = (job.source, job.changelog, site.directory, job.name)
         self._standby = Standby(*place, site.kafka, site.observer, site.turns) if site.standby else None
@@ -263,9 +262,10 @@ class Shards(Generic[S]):
         partition = shard.partition
         try:
             await shard.close()
-            self._count_reopens(why)
+            self._reopens.count(why, len(self.open))
             await self._await_membership(partition, shard.checkpoints.position or 0)
             await self._open([partition], lambda: None)
+            self.open[partition].checkpoints.waits_since_s = shard.checkpoints.waits_since_s
         except Exception as error:
             self._failed(error)
         finally:
@@ -278,12 +278,8 @@ class Shards(Generic[S]):
                 return
             await asyncio.sleep(REOPEN_PAUSE_S)
 
-    def _count_reopens(self, why: ShardLost) -> None:
-        now_s = time.monotonic()
-        self._reopened_s = [at for at in self._reopened_s if now_s - at < 60.0] + [now_s]
-        if len(self._reopened_s) > REOPENS_PER_MINUTE_MAX * max(len(self.open), 1):
-            raise OperatorError(
-                f"{self.job.source}: shards are lost again and again (last: {why}); look for a second "
-                "worker with this namespace outside the group, and at the brokers' logs",
-                ExitCode.FENCED,
-            )
+    def waiting(self) -> dict[int, float]:
+        """Since when (monotonic, s) partitions wait for a checkpoint: one in flight, or one that was lost."""
+        shards = [*self.open.values(), *(lost for lost, _ in self._reopening.values())]
+        since = {shard.partition: shard.checkpoints.waits_since_s for shard in shards}
+        return {partition: at for partition, at in since.items() if at is not None}

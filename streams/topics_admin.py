@@ -57,9 +57,9 @@ class TopicsAdmin:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:  # says nothing that the others don't
             self._said.append(error.str())
 
-    def check(self) -> Report:
-        """Compare what is there with what the namespace needs."""
-        found = self._found()
+    def check(self, led: bool = True) -> Report:
+        """Compare what is there with what the namespace needs. `led`: a topic without a leader is missing."""
+        found = self._found(led)
         wanted = desired(self._names)
         if not self._kafka.embedded:
             found = self._configured([d.name for d in wanted if d.name in found], found)
@@ -197,14 +197,14 @@ class TopicsAdmin:
                 )
             time.sleep(POLL_S)
 
-    def _found(self) -> dict[str, Found]:
+    def _found(self, led: bool = True) -> dict[str, Found]:
         metadata = self._ask(lambda: self._admin.list_topics(timeout=ANSWER_S))
         return {
             name: Found(len(topic.partitions), min(len(p.replicas) for p in topic.partitions.values()))
             for name, topic in metadata.topics.items()
             if topic.partitions
-            and topic.error is None
-            and all(p.leader >= 0 for p in topic.partitions.values())
+            and (not led or topic.error is None)
+            and (not led or all(p.leader >= 0 for p in topic.partitions.values()))
         }
 
     def _configured(self, wanted: list[str], found: dict[str, Found]) -> dict[str, Found]:

@@ -29,6 +29,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 
+from streams.blame import blamed
 from streams.closing import all_free
 from streams.concerns import CheckpointSettings, KafkaSettings, WorkerSettings
 from streams.data_dir import claimed
@@ -228,7 +229,8 @@ async def _until_end(app: ShardApp, told_to_stop: asyncio.Event) -> int:
     if told_to_stop.is_set():
         log.info("told to stop; committing what is applied")
     began_badly = starting.exception() if starting.done() else None
-    code = explain(app.failure or began_badly or app.crash_reason)
+    error = app.failure or began_badly or app.crash_reason
+    code = explain(await blamed(error, app.site.kafka, app.site.names))
     await _stop(app, starting, code)
     log.info("stopped", exit_code=int(code))
     return code

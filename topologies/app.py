@@ -14,6 +14,7 @@ from typing import Any
 
 from mode import Service
 
+from streams.blame import blamed
 from streams.data_dir import claimed
 from streams.errors import OperatorError
 from streams.log import setup
@@ -39,10 +40,9 @@ class Custody(Service):  # type: ignore[misc]
     async def _end_when_failed(self) -> None:
         """A task of its own: stopping the app ends all that its services run."""
         await self._app.failed.wait()
-        code = explain(self._app.failure)
-        await asyncio.wait(
-            [asyncio.ensure_future(self._app.stop())], timeout=self._app.site.stop_s + STOP_GRACE_S
-        )
+        site = self._app.site
+        code = explain(await blamed(self._app.failure, site.kafka, site.names))
+        await asyncio.wait([asyncio.ensure_future(self._app.stop())], timeout=site.stop_s + STOP_GRACE_S)
         os._exit(code)  # Faust would end with 1, whatever the reason
 
 

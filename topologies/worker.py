@@ -34,7 +34,6 @@ from streams.store import ShardStore
 from streams.tail import TailReader
 from streams.transport import ShardTable, create_app
 from topologies.bad_items import RECORDS_PER_SLICE, BadItemsAgain
-from topologies.broker_watch import BrokerWatch
 from topologies.catalogue import Catalogue
 from topologies.clock import StreamClock, now_ms
 from topologies.delivery import Delivery
@@ -44,7 +43,6 @@ from topologies.feed_making import FeedMaker
 from topologies.heartbeat import Heartbeat
 from topologies.ingest import RECORDS_MIN, ItemIngest, UserIngest
 from topologies.item_shard import ItemShard
-from topologies.lag_watch import LagWatch
 from topologies.model_watch import ModelWatch
 from topologies.observing import WorkerObserver
 from topologies.room import Room
@@ -56,6 +54,7 @@ from topologies.ticks import TickGate
 from topologies.upkeep import Upkeep
 from topologies.user_rows import UserRows
 from topologies.user_shard import UserShard
+from topologies.watches import watches
 from wire.names import ACTIVITIES, ITEMS
 
 DAY_MS = 86_400_000
@@ -138,9 +137,7 @@ class Worker(Service):  # type: ignore[misc]
             self.catalogue, self.writer, policy.fallbacks, lambda: 0 in self.items.shards
         )
         self.server = HealthServer(told.health, metrics, settings.worker.host, settings.worker.port)
-        servers = settings.kafka.bootstrap_servers
-        self.broker_watch = BrokerWatch(servers, self.items_tail.answered_ms, told.health)
-        self.lag_watch = LagWatch((self.users, self.items), self.items_tail.ends_of)
+        self.watches = watches(self.app, self.users, self.clock, self.items_tail, told.health)
         self.loop_watch = LoopWatch(metrics, settings.worker.loop_hold_ms_max)
         self.watchdog = Watchdog(told.progress, settings.worker.stall_s)
 
@@ -249,8 +246,7 @@ class Worker(Service):  # type: ignore[misc]
         for work in (
             self.told.progress.beat(),
             self.heartbeat.run(),
-            self.broker_watch.run(),
-            self.lag_watch.run(),
+            *(watch.run() for watch in self.watches),
             self.catalogue.keep_fresh(),
             self.models.run(),
             Room(self.users, self.items).run(),

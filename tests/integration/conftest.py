@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import random
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from feedrank.load.events import ActivityEvent, Event, ItemEvent
 from streams.errors import OperatorError
 from streams.topics_admin import TopicsAdmin
 from tests.conftest import with_public_topics
-from tests.integration.job import Job
+from tests.integration.job import Job, Worker
 from tests.waiting import until
 
 PARTITIONS = 4
@@ -57,6 +59,17 @@ def lags(job: Job) -> list[tuple[int, int]]:
         return [(one.committed, one.records) for one in TopicsAdmin(job.kafka, job.names).lag()]
     except OperatorError:
         return []
+
+
+def why_not_ready(worker: Worker) -> str:
+    """What /readyz says; empty when the worker is ready or not there yet."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/readyz", timeout=1):
+            return ""
+    except urllib.error.HTTPError as answer:
+        return answer.read().decode()
+    except OSError:
+        return ""
 
 
 def drained(job: Job) -> bool:

@@ -22,9 +22,11 @@ from tests.conftest import absent
 from tests.integration.conftest import (
     PARTITIONS,
     PERSON,
+    activities,
     drained,
     lags,
     same_rows,
+    why_not_ready,
 )
 from tests.integration.job import Job, Worker
 from tests.services import create_topic, free_port
@@ -174,6 +176,24 @@ def test_a_topic_made_anew_is_refused_with_what_to_do(job: Job) -> None:
     assert found == ExitCode.POSITION_OUTSIDE_LOG
     assert f"{name} partition" in line
     assert "the topic was emptied or made anew. Restore it, or rebuild into a new namespace" in line
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("kind", "seed"), [("served", 8), ("item-deltas", 9), ("users-changelog", 10)])
+def test_a_topic_that_is_deleted_under_a_worker_ends_it_with_the_code_of_its_next_start(
+    job: Job, kind: str, seed: int
+) -> None:
+    worker = job.start_worker()
+    until(lambda: drained(job), "all is applied", lambda: lags(job))
+    admin, name = AdminClient({"bootstrap.servers": job.bootstrap}), f"{job.names.name}.{kind}"
+    name = next(one for one in admin.list_topics(timeout=GUARD_S).topics if one.endswith(name))
+    admin.delete_topics([name])[name].result(GUARD_S)
+    job.load(activities(200, seed))
+    until(lambda: "checkpoints: " in why_not_ready(worker), "/readyz names the shard", worker.process.poll)
+    assert "partition" in why_not_ready(worker)
+    found, line = ends(worker)
+    assert found == ExitCode.TOPICS_WRONG
+    assert f"the topic is missing: {name}; `feedrank topics create` makes them" in line
 
 
 # -- the machine -----------------------------------------------------------------------------------------

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from tests.integration.conftest import (
     metric,
     said,
     same_rows,
+    why_not_ready,
 )
 from tests.integration.job import Job, Worker
 from tests.services import Kafka, Redis, free_port, start_redis
@@ -30,17 +29,6 @@ from tests.waiting import ended, slowness, until
 
 pytestmark = pytest.mark.kafka
 STOP_S_MAX = 10.0
-
-
-def why_not_ready(worker: Worker) -> str:
-    """What /readyz says; empty when the worker is ready or not there yet."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/readyz", timeout=1):
-            return ""
-    except urllib.error.HTTPError as answer:
-        return answer.read().decode()
-    except OSError:
-        return ""
 
 
 def feeds(job: Job) -> int:

@@ -119,11 +119,14 @@ def test_ingest_goes_on_while_a_checkpoint_is_in_flight(
 
             monkeypatch.setattr(shard.checkpoints, "_transact", slowly)
             committing = asyncio.create_task(shard.cut_now())
+            assert worker.shards.waiting() == {}
             await held.wait()
+            assert list(worker.shards.waiting()) == [0]
             end = await produce(kafka, source, numbers(20)[10:])
             await worker.applied(end)
             go.set()
             await committing
+            assert worker.shards.waiting() == {}
             assert await at_position(kafka, source, 10)
             await shard.cut_now()
             assert await at_position(kafka, source, 20)
@@ -216,6 +219,37 @@ def test_an_unknown_outcome_is_looked_up_and_never_sent_again(
             said = [orjson.loads(value or b"")["since"] for _, value in await read_all(kafka, out)]
             assert sum(said) == 60
             assert worker.failures == []
+
+    asyncio.run(story())
+
+
+def test_a_shard_that_comes_back_waits_since_its_first_checkpoint_that_failed(
+    kafka: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        await produce(kafka, source, numbers(5))
+        async with Worker(kafka, source, tmp_path) as worker:
+            await worker.applied(5)
+            shards, waits = worker.shards, list[dict[int, float]]()
+            lost = shards.open[0].checkpoints
+
+            async def lose_the_answer(*made: object) -> tuple[int, int]:
+                raise KafkaTimeoutError("no answer")
+
+            async def note(*place: object) -> bool:
+                waits.append(shards.waiting())
+                return True
+
+            monkeypatch.setattr(lost, "_transact", lose_the_answer)
+            monkeypatch.setattr(worker.feeder, "is_member", note)
+            with pytest.raises(ShardLost) as caught:
+                await lost.cut_now()
+            shards._ended(shards.open[0], caught.value)
+            await until(lambda: 0 in shards.open and not shards._reopening)
+            assert waits == [shards.waiting()] == [{0: lost.waits_since_s}]
+            await worker.applied(5)
+            await shards.open[0].cut_now()
+            assert shards.waiting() == {}
 
     asyncio.run(story())
 
