@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Outcome = Literal["committed", "fenced", "unknown"]
+REVOKED = "revoked"
 
 
 class Observer:
@@ -34,7 +35,7 @@ class Observer:
         """The broker answered: records of the log end at `highwater`."""
 
     def lost(self, topic: str, partition: int, why: str) -> None:
-        """The shard was given up: revoked, fenced, stopped."""
+        """The shard was given up: REVOKED (an assignment follows), or how its last checkpoint ended."""
 
     def paused(self, topic: str, partition: int, on: bool) -> None:
         """The partition is not fetched while its shard works off what it has, or is fetched again."""

@@ -8,6 +8,7 @@ letter twice and lose none.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from streams.concerns import KafkaSettings
 from streams.dead_letter_log import RECEIPT, StoredLetter, read
 from streams.errors import ExitCode, OperatorError
 from streams.letter_edit import Unreadable, decode_value, edit_value, kind_of
+from streams.limits import CLOCK_AHEAD_MS_MAX
 from streams.past_records import ANSWER_S
 from wire.names import DEAD_LETTERS
 from wire.partitioner import partition_of
@@ -151,6 +153,8 @@ class Requeue:
                 raise NotRequeued(
                     f"its value was cut from {letter.cut_from} bytes; the original is in {where}"
                 )
+            if not self.now and letter.timestamp_ms > time.time() * 1_000 + CLOCK_AHEAD_MS_MAX:
+                raise NotRequeued("its record timestamp is in the future; give it a new one with --now")
             value = self._value(letter)
             key = self._key(letter, value)
             return Return(letter, key, value, partition_of(key, partitions))

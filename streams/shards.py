@@ -19,7 +19,7 @@ from streams.catch_up import Compare, Restore, stand
 from streams.checkpoint import Checkpointer, ShardLost, ShardNames
 from streams.concerns import CheckpointSettings, KafkaSettings
 from streams.log import logger
-from streams.observe import Observer
+from streams.observe import REVOKED, Observer
 from streams.recovery import ChangelogReader
 from streams.reopens import Reopens
 from streams.shard import Reader, S, Shard
@@ -215,7 +215,7 @@ class Shards(Generic[S]):
             settled = await asyncio.gather(*(shard.settle(deadline_s) for shard in shards))
         finally:  # also when a newer assignment cuts this short: nobody else knows of them any more
             for shard, keep in zip(shards, settled, strict=True):
-                self._gone(shard, "revoked")
+                self._gone(shard, REVOKED)
                 if keep:
                     self._parked[shard.partition] = shard
                 else:

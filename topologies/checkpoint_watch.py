@@ -1,7 +1,8 @@
 """Tells whose checkpoints do not come to an end (2, 4), in /readyz, and ends the worker when topics are why.
 
 A topic that is deleted under a worker looks like a leader that is away: its client waits, for as long as a
-transaction may take, and once more when the shard was opened again.
+transaction may take, and once more when the shard was opened again. Where it is a source, the group takes all
+partitions back and hands out none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from streams.errors import OperatorError
 from streams.health import Health
 from streams.transport import ShardTable
+from topologies.observing import ASSIGNMENT
 
 LOOK_EVERY_S = 1.0
 WAITS_S_MAX = 5.0
@@ -61,6 +63,7 @@ class CheckpointWatch:
         self.health.not_ready(PART, f"nothing could be committed of {named}; see the log, and the brokers'")
 
     async def ask(self) -> None:
-        """While somebody waits: whether topics are why."""
-        if PART in self.health.reasons and (error := await self.topics_wrong()):
+        """While a shard waits, or the worker for its shards: whether topics are why."""
+        waits = {PART, ASSIGNMENT} & self.health.reasons.keys()
+        if waits and (error := await self.topics_wrong()):
             self.fail(error)

@@ -8,7 +8,7 @@ from streams.health import Health
 from streams.log import logger
 from streams.loop_watch import Progress
 from streams.metrics import Metrics
-from streams.observe import Observer, Outcome
+from streams.observe import REVOKED, Observer, Outcome
 
 EVERY = -1
 ASSIGNMENT = "assignment"
@@ -21,7 +21,12 @@ class WorkerObserver(Observer):
 
     def __init__(self, metrics: Metrics, progress: Progress, health: Health) -> None:
         self._metrics, self._progress, self._health = metrics, progress, health
-        health.not_ready(ASSIGNMENT, "the group has not said yet which partitions are this worker's")
+        self._unassigned()
+
+    def _unassigned(self) -> None:
+        """Until the shards of the next assignment are recovered: a topic that is gone may end the group's."""
+        why = "the group has not said yet which partitions are this worker's"
+        self._health.not_ready(ASSIGNMENT, why)
 
     def checkpointed(
         self, topic: str, partition: int, rows: int, size_bytes: int, seconds: float, outcome: Outcome
@@ -69,6 +74,8 @@ class WorkerObserver(Observer):
     def lost(self, topic: str, partition: int, why: str) -> None:
         self._metrics.forget(topic, partition)
         self._progress.forget(partition)
+        if why == REVOKED:
+            self._unassigned()
         log.info("shard given up", topic=topic, partition=partition, why=why)
 
     def paused(self, topic: str, partition: int, on: bool) -> None:

@@ -18,10 +18,11 @@ from streams.dead_letter_log import StoredLetter, read
 from streams.dead_letters import REASON_HEADER, DeadLetter, Reason, stage
 from streams.errors import OperatorError
 from streams.letter_edit import Unreadable, decode_value, edit_value, parse_change
-from streams.limits import DEAD_LETTER_BYTES_MAX, MESSAGE_CHARS_MAX
-from streams.requeue import Requeue, Requeued
+from streams.limits import DEAD_LETTER_BYTES_MAX, EVENT_TIME_MS_MAX, MESSAGE_CHARS_MAX
+from streams.requeue import Requeue, Requeued, Return
 from tests.streams.codec_cases import NOW_MS, PARTITIONS, VERBS, activity, actor_in, as_json, avro
-from wire.names import ITEMS
+from tests.streams.fakes import kafka_at
+from wire.names import ACTIVITIES, ITEMS
 from wire.partitioner import partition_of
 
 MakeTopic = Callable[..., str]
@@ -402,3 +403,17 @@ def test_a_missing_topic_and_an_absent_broker_are_one_message_each(
 
 def test_the_encoder_of_the_api_writes_what_is_requeued() -> None:
     assert decode_value(encode_activity(activity()), "activity", BundledSchemas())["verb"] == "click"
+
+
+def test_a_letter_from_the_future_needs_a_new_timestamp() -> None:
+    at_ms, key = EVENT_TIME_MS_MAX + 1, actor_in(2).encode()
+    late = StoredLetter(
+        (0, 1), 0, ACTIVITIES, 2, 7, at_ms, "absurd_time", "", "feedrank.test", key, avro(activity(2))
+    )
+    kept, renewed = (
+        Requeue(kafka_at("nowhere:1"), BundledSchemas(), {}, now)._plan(late, PARTITIONS)
+        for now in (False, True)
+    )
+    assert isinstance(kept, Requeued)
+    assert "in the future; give it a new one with --now" in kept.problem
+    assert isinstance(renewed, Return)

@@ -9,6 +9,7 @@ from typing import Any
 from streams.errors import ExitCode, OperatorError
 from streams.health import Health
 from topologies.checkpoint_watch import PART, WAITS_S_MAX, CheckpointWatch
+from topologies.observing import ASSIGNMENT
 
 WRONG = OperatorError("the topic is missing", ExitCode.TOPICS_WRONG)
 
@@ -57,4 +58,12 @@ def test_topics_that_are_wrong_end_the_worker() -> None:
     scene.look(101.0)
     assert scene.failures == []
     scene.look(110.0)
+    assert scene.failures == [WRONG]
+
+
+def test_so_they_do_where_the_group_hands_out_no_partitions() -> None:
+    scene = Scene()
+    scene.wrong = WRONG
+    scene.reasons[ASSIGNMENT] = "the group has not said yet"
+    scene.look(100.0)
     assert scene.failures == [WRONG]

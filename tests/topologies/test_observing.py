@@ -12,13 +12,13 @@ import pytest
 from streams.health import Health
 from streams.loop_watch import Progress
 from streams.metrics import Metrics
-from streams.observe import Outcome
+from streams.observe import REVOKED, Outcome
 from tests.oracle.made_up import Size, Stream
 from tests.topologies.in_process import LocalWorker, Sizes, run
 from tests.topologies.outside import ITEMS, USERS, Board, Heads, Topics
 from tests.topologies.test_in_process import policy
 from topologies.heartbeat import COUNT_ROWS_MS
-from topologies.observing import WorkerObserver
+from topologies.observing import ASSIGNMENT, WorkerObserver
 from topologies.row_counts import count_users
 from topologies.user_rows import UserRows
 
@@ -33,6 +33,19 @@ def observer() -> tuple[WorkerObserver, Metrics]:
 def age(metrics: Metrics) -> float:
     """When the partition was last committed, seconds since 1970; 0.0 = never."""
     return metrics.value("feedrank_checkpoint_timestamp_seconds", topic=PLACE[0], partition="3")
+
+
+def test_a_worker_whose_partitions_were_taken_back_is_not_ready_until_the_next_assignment() -> None:
+    health = Health()
+    one = WorkerObserver(Metrics(), Progress(), health)
+    one.assigned(8)
+    assert ASSIGNMENT not in health.reasons
+    one.lost(*PLACE, "fenced")
+    assert ASSIGNMENT not in health.reasons
+    one.lost(*PLACE, REVOKED)
+    assert ASSIGNMENT in health.reasons
+    one.assigned(0)
+    assert ASSIGNMENT not in health.reasons
 
 
 def test_a_commit_counts_its_rows_and_the_time() -> None:
