@@ -118,11 +118,11 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 def assert_replays(run: Run) -> None:
     """The command that the demo names makes the demo's own rows and feeds again."""
     expected = re.search(r"digest: (\w{64})", run.said)
-    command = re.search(r"TICK_S=1 feedrank (replay .*) && feedrank digest again", run.said)
+    command = re.search(r"TICK_S=1 (.*feedrank\S*) (replay .*) && \1 digest again", run.said)
     assert expected, run.said
     assert command, run.said
     said = ""
-    for words in (command[1].split(), ["digest", "again"]):
+    for words in (command[2].split(), ["digest", "again"]):
         done = run.command(*words, TICK_S="1")
         assert done.returncode == 0, done.stdout + done.stderr
         said += done.stdout
