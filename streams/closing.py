@@ -9,6 +9,7 @@ which nobody is answered: closes run beside the loop, and there are as many thre
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,7 +24,10 @@ _resizing = threading.Lock()
 
 def begin_close(path: Path, close: Callable[[], None]) -> None:
     """Run `close`, which must not raise, beside the loop; `free` waits for it, and so does the process before
-    it ends."""
+    it ends. The interpreter starts no thread while it ends: what is let go only then closes at once."""
+    if sys.is_finalizing():
+        close()
+        return
     done: Future[None] = Future()
     done.set_running_or_notify_cancel()  # who waits may be cancelled, the close may not
     _under_way[path] = done

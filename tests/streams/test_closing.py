@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from streams.store import ShardStore, StoreClosed, opened
 from tests.waiting import slowness
 
 STORES = 8
+GUARD_S = 60.0
 TOGETHER_S_MAX = 3.0
 """One after the other they take a second each."""
 
@@ -76,3 +79,22 @@ def test_a_store_that_is_being_closed_is_void_and_who_opens_its_directory_waits(
         await free(tmp_path / "s")
 
     asyncio.run(story())
+
+
+LET_GO_LAST = """
+import pathlib
+from streams.closing import begin_close
+
+class Last:
+    def __del__(self, begin_close=begin_close, path=pathlib.Path("x")):
+        begin_close(path, lambda: print("closed"))
+
+last = Last()
+"""
+
+
+def test_a_store_that_is_let_go_as_the_process_ends_does_not_hold_it_up() -> None:
+    """Python 3.11 would wait for ever for a thread that is started then, and later ones refuse to."""
+    command = [sys.executable, "-c", LET_GO_LAST]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD_S, check=True)
+    assert (done.stdout, done.stderr) == ("closed\n", "")
