@@ -24,8 +24,8 @@ from benchmarks.worker import Scrape, Worker, quantile, source_path
 from tests.services import start_kafka, start_redis
 from wire.names import ACTIVITIES, ITEMS
 
-BACKLOG_S = 10
-"""Seconds x BURST_PER_S activities of backlog."""
+BACKLOG_S = 30
+"""Seconds x BURST_PER_S activities of backlog: several checkpoints of one that is behind."""
 FEW_VISITS_PER_S = 200
 MANY_VISITS_PER_S = 1_000
 LOADS = (
