@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 from aiokafka.errors import KafkaError
 
@@ -19,6 +20,8 @@ from wire.names import Namespace
 AGAIN_S = 1.0
 UNSURE = frozenset({ExitCode.BROKER_UNREACHABLE, ExitCode.FENCED})
 
+Ask = Callable[[], Awaitable[OperatorError | None]]
+
 
 async def topics_wrong(kafka: KafkaSettings, names: Namespace) -> OperatorError | None:
     """What a start would refuse of the namespace's topics; None: nothing, or no broker says.
@@ -28,11 +31,11 @@ async def topics_wrong(kafka: KafkaSettings, names: Namespace) -> OperatorError 
     return await asyncio.to_thread(_looked_twice, kafka, names)
 
 
-async def blamed(error: BaseException | None, kafka: KafkaSettings, names: Namespace) -> BaseException | None:
-    """The error that ends a worker: where topics may be why, and are, it is theirs (topics wrong)."""
+async def blamed(error: BaseException | None, ask: Ask | None) -> BaseException | None:
+    """The error that ends a worker: that of its topics, where they may be why and `ask` says so."""
     code = error.exit_code if isinstance(error, OperatorError) else None
-    if code in UNSURE or isinstance(error, KafkaError):
-        return await topics_wrong(kafka, names) or error
+    if ask is not None and (code in UNSURE or isinstance(error, KafkaError)):
+        return await ask() or error
     return error
 
 

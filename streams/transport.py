@@ -29,7 +29,7 @@ import faust
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 
-from streams.blame import blamed
+from streams.blame import Ask, blamed
 from streams.closing import all_free
 from streams.concerns import CheckpointSettings, KafkaSettings, WorkerSettings
 from streams.data_dir import claimed
@@ -69,9 +69,13 @@ class NoWeb(BootStrategy):  # type: ignore[misc]
 
 
 class ShardApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose tables are shards. Make it with `create_app`, inside a running loop."""
+    """A Faust app whose tables are shards. Make it with `create_app`, inside a running loop.
+
+    `topics_wrong` asks the brokers for the topics that the app needs, before it ends for lack of an answer.
+    """
 
     BootStrategy = NoWeb
+    topics_wrong: Ask | None = None
 
     def __init__(self, site: Site, **options: Any) -> None:
         self.site = site
@@ -230,7 +234,7 @@ async def _until_end(app: ShardApp, told_to_stop: asyncio.Event) -> int:
         log.info("told to stop; committing what is applied")
     began_badly = starting.exception() if starting.done() else None
     error = app.failure or began_badly or app.crash_reason
-    code = explain(await blamed(error, app.site.kafka, app.site.names))
+    code = explain(await blamed(error, app.topics_wrong))
     await _stop(app, starting, code)
     log.info("stopped", exit_code=int(code))
     return code

@@ -40,9 +40,10 @@ class Custody(Service):  # type: ignore[misc]
     async def _end_when_failed(self) -> None:
         """A task of its own: stopping the app ends all that its services run."""
         await self._app.failed.wait()
-        site = self._app.site
-        code = explain(await blamed(self._app.failure, site.kafka, site.names))
-        await asyncio.wait([asyncio.ensure_future(self._app.stop())], timeout=site.stop_s + STOP_GRACE_S)
+        code = explain(await blamed(self._app.failure, self._app.topics_wrong))
+        await asyncio.wait(
+            [asyncio.ensure_future(self._app.stop())], timeout=self._app.site.stop_s + STOP_GRACE_S
+        )
         os._exit(code)  # Faust would end with 1, whatever the reason
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Protocol
 
-from streams.blame import topics_wrong
 from streams.health import Health
 from streams.tail import TailReader
 from streams.transport import ShardApp, ShardTable
@@ -28,10 +26,10 @@ def watches(
     app: ShardApp, users: ShardTable[UserShard], clock: StreamClock, items_tail: TailReader, health: Health
 ) -> tuple[Watch, ...]:
     """Those of one worker."""
-    kafka = app.site.kafka
+    assert app.topics_wrong is not None, "the worker says which topics it needs"
     return (
-        BrokerWatch(kafka.bootstrap_servers, items_tail.answered_ms, health),
+        BrokerWatch(app.site.kafka.bootstrap_servers, items_tail.answered_ms, health),
         LagWatch(tuple(app.jobs), items_tail.ends_of),
         ClockWatch(clock, users),
-        CheckpointWatch(app.jobs, health, partial(topics_wrong, kafka, app.site.names), app.fail),
+        CheckpointWatch(app.jobs, health, app.topics_wrong, app.fail),
     )

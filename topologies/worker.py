@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.due import DueQueue
 from models.followers import Followers
 from models.item_index import ItemIndex
 from models.policy import Policy
+from streams.blame import topics_wrong
 from streams.codec import Decoder, ItemDecoder
 from streams.feeds import FeedWriter
 from streams.health import STARTING, Health
@@ -95,6 +97,7 @@ class Worker(Service):  # type: ignore[misc]
             settings.checkpoint,
             WorkerObserver(metrics, told.progress, told.health),
         )
+        self.app.topics_wrong = partial(topics_wrong, settings.kafka, names)
         self.turns = self.app.site.turns
         self.catalogue = Catalogue(
             ItemIndex(settings.ranking.items_live_max),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.waiting import until
 from wire.names import Namespace
 
 NAMES = Namespace("blame")
-KAFKA = kafka_at("nowhere:1")
+ASK = partial(topics_wrong, kafka_at("nowhere:1"), NAMES)
 FENCED = OperatorError("again and again", ExitCode.FENCED)
 TIMED_OUT = OperatorError("did not tell where logs begin", ExitCode.BROKER_UNREACHABLE)
 AWAY = OperatorError("does not answer", ExitCode.BROKER_UNREACHABLE)
@@ -56,7 +57,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, *answers: Report | OperatorError)
 @pytest.mark.parametrize("error", [FENCED, TIMED_OUT, KafkaConnectionError("no")])
 def test_a_topic_that_is_gone_is_the_reason(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     asked = answering(monkeypatch, report(NAMES.served), report(NAMES.served))
-    found = asyncio.run(blamed(error, KAFKA, NAMES))
+    found = asyncio.run(blamed(error, ASK))
     assert isinstance(found, OperatorError)
     assert (found.exit_code, asked) == (ExitCode.TOPICS_WRONG, [False, False])
     assert NAMES.served in found.message
@@ -71,7 +72,7 @@ def test_else_the_error_stays_what_it_is(
     monkeypatch: pytest.MonkeyPatch, answers: tuple[Report | OperatorError, ...]
 ) -> None:
     answering(monkeypatch, *answers)
-    assert asyncio.run(blamed(FENCED, KAFKA, NAMES)) is FENCED
+    assert asyncio.run(blamed(FENCED, ASK)) is FENCED
 
 
 @pytest.mark.parametrize("error", [None, ValueError(), OperatorError("disk", ExitCode.DATA_DIRECTORY)])
@@ -79,8 +80,12 @@ def test_what_has_nothing_to_do_with_kafka_is_not_asked_about(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None
 ) -> None:
     asked = answering(monkeypatch)
-    assert asyncio.run(blamed(error, KAFKA, NAMES)) is error
+    assert asyncio.run(blamed(error, ASK)) is error
     assert asked == []
+
+
+def test_an_app_that_does_not_say_which_topics_it_needs_ends_with_its_error() -> None:
+    assert asyncio.run(blamed(FENCED, None)) is FENCED
 
 
 def test_a_topic_whose_leader_is_away_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,4 +112,4 @@ def test_a_real_broker_is_asked(private_kafka: Kafka) -> None:
     assert found.exit_code == ExitCode.TOPICS_WRONG
     assert found.message == f"the topic is missing: {NAMES.served}; `feedrank topics create` makes them"
     private_kafka.kill()
-    assert asyncio.run(blamed(TIMED_OUT, kafka, NAMES)) is TIMED_OUT
+    assert asyncio.run(blamed(TIMED_OUT, partial(topics_wrong, kafka, NAMES))) is TIMED_OUT
