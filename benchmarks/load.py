@@ -15,21 +15,12 @@ from typing import Any
 from confluent_kafka import Producer
 
 from benchmarks.stream import START_MS, VERBS, ActivityStream, user_id
+from streams.varint import varint
 
 TEMPLATES = 400_000
 TICK_S = 0.005
 BURST_PER_S = 100_000
 DUE_VERBS = ("like", "comment", "share", "save", "hide")
-
-
-def varint(number: int) -> bytes:
-    """Avro's zigzag long."""
-    left, found = (number << 1) ^ (number >> 63), bytearray()
-    while left > 0x7F:
-        found.append(left & 0x7F | 0x80)
-        left >>= 7
-    found.append(left)
-    return bytes(found)
 
 
 def templates(seed: int, visit_share: float, users: int = 200_000) -> list[tuple[int, str, bytes, bytes]]:

@@ -17,6 +17,7 @@ from aiokafka.record.util import calc_crc32c
 from numpy.typing import NDArray
 
 from streams.durable import Row
+from streams.varint import varint
 
 I64 = NDArray[np.int64]
 
@@ -150,9 +151,9 @@ def _packed(records: Records) -> Iterator[bytes]:
 def _run(part: Records, first: int) -> Iterator[bytes]:
     """Records of one shape: only offset delta, key and value differ."""
     key_bytes, value_bytes = part.lengths[:, 0].tolist()
-    delta_bytes, front, middle = len(_varint(first)), _varint(key_bytes), _varint(value_bytes)
+    delta_bytes, front, middle = len(varint(first)), varint(key_bytes), varint(value_bytes)
     size = 2 + delta_bytes + len(front) + key_bytes + len(middle) + value_bytes + 1
-    before = _varint(size) + b"\0\0"  # no attributes, and the batch's own time
+    before = varint(size) + b"\0\0"  # no attributes, and the batch's own time
     head = np.frombuffer(before + bytes(delta_bytes) + front, np.uint8)
     heads = np.tile(head, (len(part), 1))
     zigzag = np.arange(first, first + len(part)) << 1
@@ -167,21 +168,7 @@ def _run(part: Records, first: int) -> Iterator[bytes]:
 
 def _record(key: bytes, value: bytes | None, delta: int) -> bytes:
     """One record on its own."""
-    body = b"\0\0" + _varint(delta) + _varint(len(key)) + key
-    body += _varint(-1) if value is None else _varint(len(value)) + value
+    body = b"\0\0" + varint(delta) + varint(len(key)) + key
+    body += varint(-1) if value is None else varint(len(value)) + value
     body += _NO_HEADERS
-    return _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    """Zigzag, as in Avro.
-
-    >>> _varint(-1), _varint(64)
-    (b'\\x01', b'\\x80\\x01')
-    """
-    left, out = (number << 1) ^ (number >> 63), bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    out.append(left)
-    return bytes(out)
+    return varint(len(body)) + body

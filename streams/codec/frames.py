@@ -20,6 +20,7 @@ from streams.block import Block
 from streams.codec.avro_length import varint_bytes
 from streams.codec.schemas import Node, is_native_failure
 from streams.codec.text import I64, list_offsets, numbers
+from streams.varint import varint
 
 _BEFORE = ("__length", "__attributes", "__time", "__offset", "__key")
 LENGTH, ATTRIBUTES, TIME, OFFSET, KEY = _BEFORE
@@ -48,7 +49,7 @@ class Frames:
 
     def rows(self, block: Block, body: bytes) -> pa.RecordBatch:
         """The block's records, framing and value; `body`: its bytes. Raises pa.ArrowInvalid."""
-        array = b"".join([_varint(block.count), body, b"\0"])
+        array = b"".join([varint(block.count), body, b"\0"])
         try:
             found = pyruhvro.deserialize_array([array], self._schema)
         except BaseException as error:
@@ -83,14 +84,6 @@ class Frames:
         keys = rows.column(KEY)
         keys.validate(full=True)
         return Whole(table, keys, _times(block, numbers(rows.column(TIME))[0]), int(value_bytes.max()))
-
-
-def _varint(number: int) -> bytes:
-    left, out = number << 1, bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes([*out, left])
 
 
 def _times(block: Block, delta_ms: I64) -> I64:

@@ -19,6 +19,7 @@ from streams.codec.activities import AT_ONCE_RECORDS_MIN, Format
 from streams.dead_letters import Reason
 from streams.faust_private.raw import RawFetch, batches_of
 from streams.fetch import Unpacker
+from streams.varint import varint
 from tests.streams.codec_cases import (
     NOW_MS,
     PARTITIONS,
@@ -170,10 +171,10 @@ def test_a_value_cannot_swallow_the_next_record() -> None:
     before_value = 5 + len(key) + 1  # length, attributes, time, offset, key's length; key; value's length
     end_of_object = victim.index(b"i4") + 2  # what follows reads as the fake's own
     swallowed = before_value + end_of_object
-    fields = b"\0\0\0\0\0" + _text(b"forged") + _text(key) + _text(b"like") + _varint(swallowed)
+    fields = b"\0\0\0\0\0" + _text(b"forged") + _text(key) + _text(b"like") + varint(swallowed)
     size = len(fields) + swallowed + len(victim) - end_of_object
-    inner = b"\0\0" + _varint(4) + _text(key) + _varint(size)
-    fake = b"\0" + _varint(len(inner) + size + 1) + inner + fields
+    inner = b"\0\0" + varint(4) + _text(key) + varint(size)
+    fake = b"\0" + varint(len(inner) + size + 1) + inner + fields
     records[3] = (key, value + fake, [])
     [batch] = same_as_one_by_one(records)
     columns, dead = DECODER.decode_batch(batch)
@@ -208,16 +209,8 @@ def test_small_batches_are_read_in_the_ordinary_way(monkeypatch: pytest.MonkeyPa
     assert not any(isinstance(batch, BlockBatch) for batch in batches)
 
 
-def _varint(number: int) -> bytes:
-    left, out = number << 1, bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    return bytes([*out, left])
-
-
 def _text(text: bytes) -> bytes:
-    return _varint(len(text)) + text
+    return varint(len(text)) + text
 
 
 @pytest.mark.parametrize("value_format", AT_ONCE_RECORDS_MIN)
