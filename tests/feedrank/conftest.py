@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from feedrank.load.events import ItemEvent
-from tests.feedrank.replaying import Lines
-from tests.integration.test_oracle import as_event, told
-from tests.oracle.digest import digest
+from tests.feedrank.replaying import Lines, digest_told, lines_of
 from tests.oracle.made_up import Size, Stream
-from tests.shadows import BUNDLED, TICK_MS
 
 
 @pytest.fixture(scope="session")
@@ -21,18 +17,12 @@ def stream() -> Stream:
 
 @pytest.fixture(scope="session")
 def expected(stream: Stream) -> str:
-    world = told(map(as_event, stream.events), BUNDLED)  # type: ignore[arg-type]
-    return digest(world, world.settled(stream.end_ms, TICK_MS))
+    return digest_told(stream)
 
 
 @pytest.fixture(scope="session")
 def lines(stream: Stream) -> Lines:
-    found = []
-    for event in map(as_event, stream.events):  # type: ignore[arg-type]
-        kind = "item" if isinstance(event, ItemEvent) else "activity"
-        fields = {name: value for name, value in event.record().items() if value is not None}  # type: ignore[union-attr]
-        found.append({"type": kind, **fields})
-    return found
+    return lines_of(stream)
 
 
 @pytest.fixture

@@ -15,10 +15,31 @@ import pyarrow.parquet as pq
 import pytest
 
 from feedrank import cli
+from feedrank.load.events import ItemEvent
 from streams.codec.schemas import reader_text
+from tests.integration.test_oracle import as_event, told
+from tests.oracle.digest import digest
+from tests.oracle.made_up import Stream
+from tests.shadows import BUNDLED, TICK_MS
 from topologies.replay.job_log import FileJobLog
 
 Lines = list[dict[str, Any]]
+
+
+def digest_told(stream: Stream) -> str:
+    """The oracle's digest of what a replay of the whole stream leaves."""
+    world = told(map(as_event, stream.events), BUNDLED)  # type: ignore[arg-type]
+    return digest(world, world.settled(stream.end_ms, TICK_MS))
+
+
+def lines_of(stream: Stream) -> Lines:
+    """Its lines of `load jsonl` and of replays of files."""
+    found = []
+    for event in map(as_event, stream.events):  # type: ignore[arg-type]
+        kind = "item" if isinstance(event, ItemEvent) else "activity"
+        fields = {name: value for name, value in event.record().items() if value is not None}  # type: ignore[union-attr]
+        found.append({"type": kind, **fields})
+    return found
 
 
 def written(path: Path, lines: Lines) -> Path:

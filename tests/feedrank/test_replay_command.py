@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -9,14 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from feedrank import cli
 from streams.errors import ExitCode
-from tests.feedrank.replaying import Lines, digest_of, kinds_of_files, replay, the_job, written
-from tests.oracle.made_up import Stream
+from tests.feedrank.replaying import (
+    Lines,
+    digest_of,
+    digest_told,
+    kinds_of_files,
+    lines_of,
+    replay,
+    the_job,
+    written,
+)
+from tests.oracle.made_up import Size, Stream
+from tests.waiting import until
 from topologies.replay.job import State
 from topologies.replay.job_log import FileJobLog
 
@@ -37,22 +49,48 @@ def test_every_kind_of_file_gives_the_digest_of_the_oracle(
         assert the_job(data).state is State.FINISHED
 
 
-def started(data: Path, *arguments: str | Path) -> subprocess.Popen[str]:
-    """A replay in a process of its own, its job submitted."""
-    command = [sys.executable, "-m", "feedrank.cli", "replay", *map(str, arguments), "--feeds", "files"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
-    deadline_s = time.monotonic() + WAIT_S
-    while not FileJobLog(data).jobs() or the_job(data).state is State.SUBMITTED:
-        assert time.monotonic() < deadline_s
-        assert process.poll() is None
-        time.sleep(0.01)
-    return process
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def begun() -> Iterator[Start]:
+    """Processes of the command line; what still runs when the test ends is ended."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*arguments: str | Path) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "feedrank.cli", *map(str, arguments)]
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def started(data: Path, begun: Start) -> Start:
+    """Replays in processes of their own, each job submitted."""
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        process = begun("replay", *arguments, "--feeds", "files")
+        deadline_s = time.monotonic() + WAIT_S
+        while not FileJobLog(data).jobs() or the_job(data).state is State.SUBMITTED:
+            assert time.monotonic() < deadline_s
+            assert process.poll() is None
+            time.sleep(0.01)
+        return process
+
+    return start
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_killed_anywhere_and_resumed_it_has_the_same_digest(
     tmp_path: Path,
     data: Path,
+    begun: Start,
+    started: Start,
     lines: Lines,
     stream: Stream,
     expected: str,
@@ -62,14 +100,13 @@ def test_killed_anywhere_and_resumed_it_has_the_same_digest(
 ) -> None:
     monkeypatch.setenv("REPLAY_RECORDS_MAX", "50")
     path, chance = written(tmp_path / "a.jsonl", lines), random.Random(processes)
-    process = started(data, path, "--into", "june", "--to", str(stream.end_ms), "--jobs", processes)
+    process = started(path, "--into", "june", "--to", str(stream.end_ms), "--jobs", processes)
     job = the_job(data)
     for _ in range(4):
         time.sleep(chance.random() * 3)  # any point will do
         process.send_signal(signal.SIGKILL)
         process.wait()
-        command = [sys.executable, "-m", "feedrank.cli", "jobs", "resume", job.id, "--jobs", processes]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True)
+        process = begun("jobs", "resume", job.id, "--jobs", processes)
     process.send_signal(signal.SIGKILL)
     process.wait()
     if the_job(data).state is not State.FINISHED:
@@ -88,33 +125,51 @@ def other_process(of: subprocess.Popen[str]) -> int:
     raise AssertionError("there is no other process")
 
 
-@pytest.mark.parametrize("after_s", [0.0, 1.5])
+def has_open(pid: int, folder: Path) -> bool:
+    """Whether a process has files of a folder open."""
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            if file.readlink().is_relative_to(folder):
+                return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def long() -> Stream:
+    """Of which a replay needs seconds, one record at a time."""
+    return Stream(4, Size(activities=6_000, items=200, users=25, changing=False))
+
+
+@pytest.mark.parametrize("at_work", [False, True])
 def test_when_one_of_two_processes_dies_the_job_fails_and_can_be_resumed(
     tmp_path: Path,
     data: Path,
-    lines: Lines,
-    stream: Stream,
-    expected: str,
+    started: Start,
+    long: Stream,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
-    after_s: float,
+    at_work: bool,
 ) -> None:
-    monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")  # so that it dies at work
-    path = written(tmp_path / "a.jsonl", lines)
-    process = started(data, path, "--into", "june", "--to", str(stream.end_ms), "--jobs", "2")
+    """It dies while it imports, or when it has taken a partition. The command itself needs seconds for its
+    own, one record at a time, so that the other always has some to take."""
+    monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")
+    path = written(tmp_path / "a.jsonl", lines_of(long))
+    process = started(path, "--into", "june", "--to", str(long.end_ms), "--jobs", "2")
     pid = other_process(process)
-    time.sleep(after_s)  # while it imports, or later: any point will do
+    if at_work:
+        until(lambda: has_open(pid, data / "june"), "it has taken a partition", process.poll)
     os.kill(pid, signal.SIGKILL)
     assert process.wait(WAIT_S) == ExitCode.INTERNAL
     assert the_job(data).state is State.FAILED
     monkeypatch.setenv("REPLAY_RECORDS_MAX", "50")
     assert cli.run(["jobs", "resume", the_job(data).id, "--jobs", "2"]) == 0
-    assert digest_of(capsys, "june") == expected
+    assert digest_of(capsys, "june") == digest_told(long)
 
 
 def test_paused_shown_resumed_and_no_second_process(
     tmp_path: Path,
     data: Path,
+    started: Start,
     lines: Lines,
     stream: Stream,
     expected: str,
@@ -123,7 +178,7 @@ def test_paused_shown_resumed_and_no_second_process(
 ) -> None:
     monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")  # long enough to be met at work
     many = [*lines, *({**one, "activity_id": f"again-{n}"} for n, one in enumerate(lines) if "actor" in one)]
-    process = started(data, written(tmp_path / "a.jsonl", many * 3), "--into", "june")
+    process = started(written(tmp_path / "a.jsonl", many * 3), "--into", "june")
     job = the_job(data)
     assert cli.run(["jobs", "resume", job.id]) == ExitCode.FENCED
     assert "Two processes cannot run one job" in capsys.readouterr().err
@@ -170,9 +225,11 @@ def test_a_disk_that_takes_no_more_fails_the_job_and_it_can_be_resumed(
     assert digest_of(capsys, "june") == expected
 
 
-def test_ctrl_c_pauses(tmp_path: Path, data: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_pauses(
+    tmp_path: Path, data: Path, started: Start, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REPLAY_RECORDS_MAX", "1")
-    process = started(data, written(tmp_path / "a.jsonl", lines * 3), "--into", "june")
+    process = started(written(tmp_path / "a.jsonl", lines * 3), "--into", "june")
     process.send_signal(signal.SIGINT)
     assert process.wait(WAIT_S) == ExitCode.INTERRUPTED
     assert the_job(data).state is State.PAUSED
