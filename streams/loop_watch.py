@@ -23,6 +23,7 @@ from streams.metrics import Metrics
 
 BEAT_S = 0.25
 HOLD_MEASURED_S = 0.001
+LOOK_EVERY_S = 0.02
 WARN_EVERY_S = 10.0
 FRAMES_MAX = 12
 WRAPPERS = ("_execute_task", "_guarded")
@@ -36,7 +37,9 @@ class LoopWatch:
     """Counts the callbacks that hold the loop for more than 1 ms and names those above `hold_ms_max`.
 
     Asyncio runs every callback and every step of a task through `Handle._run` (asyncio/events.py); it is
-    wrapped while the watch is on, at about 0.2 us a callback. A test fails when Python moves it.
+    wrapped while the watch is on, at about 0.2 us a callback. A test fails when Python moves it. The CPU
+    clock costs more and is read now and then: the time since it was read last is the most that a hold can have
+    computed, which tells ours from those of a process that was stopped.
     """
 
     def __init__(self, metrics: Metrics, hold_ms_max: int) -> None:
@@ -44,16 +47,19 @@ class LoopWatch:
         self._original: Callable[[events.Handle], None] | None = None
         self._warned_at = float("-inf")
         self._unwarned = 0
+        self._cpu_s = self._look_s = 0.0
 
     def start(self) -> None:
         """Begin to measure, in this process's loops. Idempotent."""
         if self._original is not None:
             return
         original = self._original = events.Handle._run
-        clock, noticed = time.perf_counter, self._noticed
+        clock, look, noticed = time.perf_counter, self._look, self._noticed
 
         def timed(handle: events.Handle) -> None:
             start = clock()
+            if start >= self._look_s:
+                look(start)
             original(handle)
             spent = clock() - start
             if spent >= HOLD_MEASURED_S:
@@ -67,21 +73,37 @@ class LoopWatch:
             setattr(events.Handle, _RUN, self._original)
             self._original = None
 
+    def _look(self, now_s: float) -> float:
+        """CPU seconds of the loop's thread since the last look."""
+        before_s, self._cpu_s = self._cpu_s, time.thread_time()
+        self._look_s = now_s + LOOK_EVERY_S
+        return self._cpu_s - before_s
+
     def _noticed(self, handle: events.Handle, spent_s: float) -> None:
         by, title = _names(handle)
         self._metrics.held(spent_s, by)
+        computed_s = min(spent_s, self._look(time.perf_counter()))
         if spent_s <= self._max_s:
             return
         self._unwarned += 1
         now = time.monotonic()
         if now - self._warned_at >= WARN_EVERY_S:
             log.warning(
-                "the event loop was held; smaller slices keep it free (INGEST_RECORDS_MAX)",
+                f"the event loop was held; {_advice(by, computed_s > self._max_s)}",
                 held_ms=round(spent_s * 1_000, 1),
+                cpu_ms_at_most=round(computed_s * 1_000, 1),
                 by=f"{title} {by}".strip(),
                 holds=self._unwarned,
             )
             self._warned_at, self._unwarned = now, 0
+
+
+def _advice(by: str, computed: bool) -> str:
+    if not computed:
+        return "it was not computing: other processes on these cores, or a slow disk"
+    if by == "ingest":
+        return "smaller slices keep it free (INGEST_RECORDS_MAX)"
+    return "feeds and fetches waited meanwhile"
 
 
 def _names(handle: events.Handle) -> tuple[str, str]:
