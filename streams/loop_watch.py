@@ -38,8 +38,8 @@ class LoopWatch:
 
     Asyncio runs every callback and every step of a task through `Handle._run` (asyncio/events.py); it is
     wrapped while the watch is on, at about 0.2 us a callback. A test fails when Python moves it. The CPU
-    clock costs more and is read now and then: the time since it was read last is the most that a hold can have
-    computed, which tells ours from those of a process that was stopped.
+    clock costs more and is read now and then: the time since it was read last is the most that a hold can
+    have computed, which tells ours from those of a process that was stopped.
     """
 
     def __init__(self, metrics: Metrics, hold_ms_max: int) -> None:
