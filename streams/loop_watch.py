@@ -33,18 +33,6 @@ _RUN = "_run"
 log = logger(__name__)
 
 
-class _CpuClock(threading.local):
-    """CPU seconds of the thread that asks: Faust's consumer has a loop of its own."""
-
-    seen_s = next_s = 0.0
-
-    def look(self, now_s: float) -> float:
-        """What it took since the last look."""
-        before_s, self.seen_s = self.seen_s, time.thread_time()
-        self.next_s = now_s + LOOK_EVERY_S
-        return self.seen_s - before_s
-
-
 class LoopWatch:
     """Counts the callbacks that hold the loop for more than 1 ms and names those above `hold_ms_max`.
 
@@ -59,19 +47,23 @@ class LoopWatch:
         self._original: Callable[[events.Handle], None] | None = None
         self._warned_at = float("-inf")
         self._unwarned = 0
-        self._cpu = _CpuClock()
+        self._cpu_s = self._look_s = 0.0
 
     def start(self) -> None:
-        """Begin to measure, in this process's loops. Idempotent."""
+        """Begin to measure the loop of this thread. Idempotent."""
         if self._original is not None:
             return
         original = self._original = events.Handle._run
-        clock, cpu, noticed = time.perf_counter, self._cpu, self._noticed
+        clock, look, noticed = time.perf_counter, self._look, self._noticed
+        here, thread = threading.get_ident, threading.get_ident()
 
         def timed(handle: events.Handle) -> None:
+            if here() != thread:  # Faust's consumer has a loop of its own, where nobody waits for feeds
+                original(handle)
+                return
             start = clock()
-            if start >= cpu.next_s:
-                cpu.look(start)
+            if start >= self._look_s:
+                look(start)
             original(handle)
             spent = clock() - start
             if spent >= HOLD_MEASURED_S:
@@ -85,10 +77,16 @@ class LoopWatch:
             setattr(events.Handle, _RUN, self._original)
             self._original = None
 
+    def _look(self, now_s: float) -> float:
+        """CPU seconds of this thread since the last look."""
+        before_s, self._cpu_s = self._cpu_s, time.thread_time()
+        self._look_s = now_s + LOOK_EVERY_S
+        return self._cpu_s - before_s
+
     def _noticed(self, handle: events.Handle, spent_s: float) -> None:
         by, title = _names(handle)
         self._metrics.held(spent_s, by)
-        computed_s = min(spent_s, self._cpu.look(time.perf_counter()))
+        computed_s = min(spent_s, self._look(time.perf_counter()))
         if spent_s <= self._max_s:
             return
         self._unwarned += 1
@@ -106,7 +104,7 @@ class LoopWatch:
 
 def _advice(by: str, computed: bool) -> str:
     if not computed:
-        return "it was not computing: other processes on these cores, or a slow disk"
+        return "it hardly computed: other processes on these cores, or a slow disk"
     if by == "ingest":
         return "smaller slices keep it free (INGEST_RECORDS_MAX)"
     return "feeds and fetches waited meanwhile"

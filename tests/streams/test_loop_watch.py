@@ -59,7 +59,7 @@ def test_a_long_callback_is_measured_and_named(caplog: pytest.LogCaptureFixture)
     ("name", "work", "advice"),
     [
         ("ingest topic partition 0", block, "smaller slices keep it free (INGEST_RECORDS_MAX)"),
-        ("ingest topic partition 0", time.sleep, "it was not computing: other processes on these cores"),
+        ("ingest topic partition 0", time.sleep, "it hardly computed: other processes on these cores"),
         ("checkpoints", block, "feeds and fetches waited meanwhile"),
     ],
 )
@@ -84,26 +84,20 @@ def test_the_advice_is_about_what_held_it(
     assert any(advice in one for one in said), said
 
 
-@pytest.mark.usefixtures("each_told")
-def test_each_thread_with_a_loop_has_a_cpu_clock_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
-    async def hold() -> None:
-        for _ in range(2):
-            await asyncio.sleep(0)
-            block(0.03)
+def test_loops_of_other_threads_are_let_be() -> None:
+    async def elsewhere() -> None:
+        block(0.03)
 
-    watch = LoopWatch(Metrics(), hold_ms_max=10)
+    metrics = Metrics()
+    watch = LoopWatch(metrics, hold_ms_max=10)
     watch.start()
     try:
-        with caplog.at_level(logging.WARNING):
-            asyncio.run(hold())
-            young = threading.Thread(target=lambda: asyncio.run(hold()))
-            young.start()
-            young.join()
+        other = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        other.start()
+        other.join()
     finally:
         watch.stop()
-    told = [record.fields for record in caplog.records if "hold" in record.fields["by"]]
-    assert len(told) == 4
-    assert all(one["cpu_ms_at_most"] > 10 for one in told), told
+    assert not metrics.longest_hold_s
 
 
 def test_a_hold_is_charged_to_what_ran() -> None:
