@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.effects import BUCKET_5M_MS
+from models.groups import Groups, group, run_starts
 from models.rings import Ring, add, advance
 from models.tables import EPOCH_MS, LONG_WEIGHT
 
@@ -80,36 +81,42 @@ def apply_deltas(rows: Rows, cell_slots: I64, engager_slots: I64, deltas: Deltas
 
     Returns the slots whose rows may have changed (int64, unique).
     """
+    changed = [np.empty(0, np.int64)]
     if cell_slots.size:
-        _count(rows, cell_slots, deltas.bucket.astype(np.int64), deltas.column.astype(np.int64), deltas.count)
+        changed.append(_count(rows, group(cell_slots), deltas))
     if engager_slots.size:
-        _engage(rows, engager_slots, deltas.engager, deltas.engager_s)
-    return np.unique(np.concatenate([cell_slots, engager_slots]))
+        changed.append(_engage(rows, group(engager_slots), deltas))
+    slots = np.sort(np.concatenate(changed))
+    return slots[run_starts(slots)]
 
 
-def _count(rows: Rows, slots: I64, bucket: I64, column: I64, count: NDArray[np.int32]) -> None:
-    users, member = np.unique(slots, return_inverse=True)
+def _count(rows: Rows, cells: Groups, deltas: Deltas) -> I64:
+    """Cells side by side that are one row's; returns the rows."""
+    users, slots, member = cells.users, cells.slot, cells.group
+    bucket, column = deltas.bucket[cells.order].astype(np.int64), deltas.column[cells.order].astype(np.int64)
+    count = deltas.count[cells.order].astype(np.int64)
     before = rows["newest_ms"][users]
-    after = before.copy()
-    np.maximum.at(after, member, bucket * BUCKET_5M_MS)
+    after = np.maximum(before, np.maximum.reduceat(bucket, cells.starts) * BUCKET_5M_MS)
     advance((M5, H1, D1, EXAMINED, LONG), rows, users, before, after)
     rows["newest_ms"][users] = after
-    now = after[member] // BUCKET_5M_MS
+    now = (after // BUCKET_5M_MS)[member]
     weighed = column == EXAMINED_COLUMN
     if weighed.any():
         held = np.flatnonzero(weighed & (bucket // 288 > now // 288 - EXAMINED.kept))
-        add(EXAMINED, rows, slots[held], bucket[held] // 288, 0 * held, count[held].astype(np.int64))
-        slots, bucket, column, count, now, member = (
-            part[~weighed] for part in (slots, bucket, column, count, now, member)
-        )
+        add(EXAMINED, rows, slots[held], bucket[held] // 288, 0 * held, count[held])
+        plain = np.flatnonzero(~weighed)
+        slots, bucket, column, count = slots[plain], bucket[plain], column[plain], count[plain]
+        now, member = now[plain], member[plain]
     for ring, per in ((M5, 1), (H1, 12), (D1, 288)):
-        inside = np.flatnonzero(bucket // per > now // per - ring.kept)
-        add(ring, rows, slots[inside], bucket[inside] // per, column[inside], count[inside].astype(np.int64))
+        wider = bucket // per
+        inside = np.flatnonzero(wider > now // per - ring.kept)
+        add(ring, rows, slots[inside], wider[inside], column[inside], count[inside])
     epoch, into = np.divmod(bucket, EPOCH_MS // BUCKET_5M_MS)
     inside = np.flatnonzero(epoch > now // (EPOCH_MS // BUCKET_5M_MS) - LONG.kept)
     weight = LONG_WEIGHT[into[inside] // 12] * count[inside]
     add(LONG, rows, slots[inside], epoch[inside], column[inside], weight)
     _first_and_last(rows, users, member, bucket, column)
+    return users
 
 
 def _first_and_last(rows: Rows, users: I64, member: I64, bucket: I64, column: I64) -> None:
@@ -126,27 +133,37 @@ def _first_and_last(rows: Rows, users: I64, member: I64, bucket: I64, column: I6
     rows["last_s"][users] = last
 
 
-def _engage(rows: Rows, slots: I64, engager: U64, engager_s: NDArray[np.uint32]) -> None:
-    """Each user's largest (time, withdrawn), of these the 16 largest by (time, user)."""
-    users, member = np.unique(slots, return_inverse=True)
-    owner = np.concatenate([np.repeat(np.arange(users.size), ENGAGERS), member])
-    who = np.concatenate([rows["engager"][users].ravel(), engager])
-    when = np.concatenate([rows["engager_s"][users].ravel(), engager_s]).astype(np.int64)
-    some = np.flatnonzero(who | when.astype(np.uint64))
+def _engage(rows: Rows, news: Groups, deltas: Deltas) -> I64:
+    """Each user's largest (time, withdrawn), of these the 16 largest by (time, user); returns the rows."""
+    slots = news.users
+    owner = np.concatenate([np.repeat(np.arange(slots.size), ENGAGERS), news.group])
+    who = np.concatenate([rows["engager"][slots].ravel(), deltas.engager[news.order]])
+    when = np.concatenate([rows["engager_s"][slots].ravel(), deltas.engager_s[news.order]]).astype(np.int64)
+    some = np.flatnonzero(who | when.view(np.uint64))
+    if not some.size:
+        return slots
     owner, who, when = owner[some], who[some], when[some]
-    order = np.lexsort((who & np.uint64(1), when, who >> np.uint64(1), owner))
-    owner, who, when = owner[order], who[order], when[order]
-    final = np.ones(owner.size, np.bool_)
-    final[:-1] = (owner[1:] != owner[:-1]) | (who[1:] >> np.uint64(1) != who[:-1] >> np.uint64(1))
-    owner, who, when = owner[final], who[final], when[final]
-    order = np.lexsort((~who, -when, owner))
-    owner, who, when = owner[order], who[order], when[order]
-    rank = np.arange(owner.size) - np.searchsorted(owner, owner)
-    stay = rank < ENGAGERS
-    kept = np.zeros((users.size, ENGAGERS), np.uint64), np.zeros((users.size, ENGAGERS), np.uint32)
-    kept[0][owner[stay], rank[stay]] = who[stay]
-    kept[1][owner[stay], rank[stay]] = when[stay]
-    rows["engager"][users], rows["engager_s"][users] = kept
+    order = _owners_together(owner, np.argsort(who >> np.uint64(1)))
+    owner, user = owner[order], who[order] >> np.uint64(1)
+    starts = np.flatnonzero(np.r_[True, (owner[1:] != owner[:-1]) | (user[1:] != user[:-1])])
+    last = np.maximum.reduceat((when[order] << 1) | (who[order] & np.uint64(1)).view(np.int64), starts)
+    owner, user = owner[starts], user[starts]
+    oldest_first = np.argsort(last >> 1, kind="stable")  # and, of one time, by user
+    order = _owners_together(owner, oldest_first[::-1])
+    owner = owner[order]
+    rank = np.arange(owner.size) - np.searchsorted(owner, np.arange(slots.size))[owner]
+    stay = np.flatnonzero(rank < ENGAGERS)
+    owner, rank, chosen = owner[stay], rank[stay], order[stay]
+    kept = np.zeros((slots.size, ENGAGERS), np.uint64), np.zeros((slots.size, ENGAGERS), np.uint32)
+    kept[0][owner, rank] = (user[chosen] << np.uint64(1)) | (last[chosen].view(np.uint64) & np.uint64(1))
+    kept[1][owner, rank] = last[chosen] >> 1
+    rows["engager"][slots], rows["engager_s"][slots] = kept
+    return slots
+
+
+def _owners_together(owner: I64, order: I64) -> I64:
+    """`order`, places in `owner`, by owner; of one owner as they stand in it."""
+    return order[group(owner[order]).order]
 
 
 def derive(rows: Rows, tick: int, as_of_ms: int) -> NDArray[np.void]:

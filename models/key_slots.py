@@ -78,7 +78,8 @@ class KeySlots:
         if self._long:
             doubtful |= self._is_long[slots]
         if b"\0" in b"".join(keys):
-            doubtful |= np.fromiter((key.endswith(b"\0") for key in keys), np.bool_, len(keys))
+            told = np.strings.str_len(heads.view(f"S{HEAD_BYTES}"))  # without NULs at the end
+            doubtful |= told < np.fromiter(map(len, keys), np.int64, len(keys))
         for i in np.flatnonzero(same & doubtful).tolist():
             same[i] = slots[i] >= 0 and self[int(slots[i])] == keys[i]
         slots[~same] = -1

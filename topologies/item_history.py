@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-import numpy as np
-
 from models.arena import Arena
 from models.item_deltas import Deltas
 from models.item_index import ItemIndex
 from models.items import ITEM_ROW, apply_deltas, derive, next_change_ms
-from topologies.item_keys import fps_of, keys_of, spoken_of
+from topologies.item_keys import fps_of, keys_of, numbered
 from topologies.item_marks import ItemMarks
 
 
@@ -39,11 +37,10 @@ class ItemHistory:
 
     def add(self, deltas: Deltas) -> None:
         """Add this now."""
-        fps = spoken_of([deltas])
+        fps, [(cells, engagers)] = numbered([deltas])
         self._items.insert(keys_of(fps))
         places = self._items.lookup(keys_of(fps))[0]
-        cells, engagers = (places[np.searchsorted(fps, some)] for some in (deltas.cell_fp, deltas.engager_fp))
-        self._marks.touch(apply_deltas(self._items.rows, cells, engagers, deltas))
+        self._marks.touch(apply_deltas(self._items.rows, places[cells], places[engagers], deltas))
 
     def close(self, tick: int, as_of_ms: int, index: ItemIndex) -> None:
         """Publish what changed since the last tick."""

@@ -20,7 +20,7 @@ from models.writeback import WriteBack
 from streams.dead_letters import DeadLetter
 from streams.durable import POSITION_KEY, Cut, Later, Message, Row
 from streams.errors import ExitCode, OperatorError
-from topologies.item_keys import fps_of, keys_of, spoken_of
+from topologies.item_keys import fps_of, keys_of, numbered, spoken_of
 from topologies.item_marks import ItemMarks
 from topologies.row_format import ITEM_ROWS, ITEM_ROWS_READ, check_row_format, item_rows_of_today
 from topologies.ticks import TickGate, tick_marker
@@ -144,13 +144,12 @@ class ItemShard:
 
     def apply(self, deltas: Sequence[Deltas], next_offset: int) -> int:
         """Apply messages (their rows must be here); returns how many rows changed."""
-        changed, fps = 0, spoken_of(deltas)
+        changed, (fps, numbers) = 0, numbered(deltas)
         places = self.arena.lookup(keys_of(fps))[0]
         self.arena.save(places)
         self._publish_before(places)
-        for one in deltas:
-            cells, engagers = (places[np.searchsorted(fps, some)] for some in (one.cell_fp, one.engager_fp))
-            slots = apply_deltas(self.arena.rows, cells, engagers, one)
+        for one, (cells, engagers) in zip(deltas, numbers, strict=True):
+            slots = apply_deltas(self.arena.rows, places[cells], places[engagers], one)
             self.arena.touch(slots)
             self._marks.touch(slots)
             self.gate.heard(one.sender, one.watermark_ms, one.position)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.item_deltas import Deltas
 from models.items import ITEM_ROW, apply_deltas, new_rows
-from topologies.item_keys import keys_of, spoken_of
+from topologies.item_keys import keys_of, numbered
 
 TAG = b"i"
 U64 = NDArray[np.uint64]
@@ -35,7 +35,7 @@ def add_deltas(rows: dict[bytes, bytes], messages: Iterable[Deltas]) -> dict[byt
     """All of `rows` (tagged key -> bytes), those that the messages speak of with them applied."""
     found = dict(rows)
     for deltas in messages:
-        fps = spoken_of([deltas])
+        fps, [(cells, engagers)] = numbered([deltas])
         if not fps.size:
             continue
         keys = [TAG + key for key in keys_of(fps)]
@@ -43,7 +43,6 @@ def add_deltas(rows: dict[bytes, bytes], messages: Iterable[Deltas]) -> dict[byt
         for at, key in enumerate(keys):
             if key in found:
                 held[at] = np.frombuffer(found[key], ITEM_ROW)[0]
-        cells, engagers = (np.searchsorted(fps, some) for some in (deltas.cell_fp, deltas.engager_fp))
         apply_deltas(held, cells, engagers, deltas)
         found |= {key: held[at].tobytes() for at, key in enumerate(keys)}
     return found
