@@ -115,8 +115,12 @@ class DueQueue(Generic[User]):
             self._put(due)
             return True
         due = self._shelves[shelf][user]
-        due.reasons |= reasons
         due.active_ms = max(due.active_ms, active_ms)
+        known = int(due.reasons)
+        if known | reasons.value == known and due.value == READ_SOON_ONE * _CHANGE[known]:
+            self.coalesced += 1  # as valuable as can be, and most marks are of the same reason
+            return True
+        due.reasons |= reasons
         due.value = max(due.value, value_of(due.reasons, now_ms - due.active_ms))
         self.coalesced += 1
         if _shelf(due) != shelf:
