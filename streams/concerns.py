@@ -194,7 +194,7 @@ class WorkerSettings(Concern):
         "FEEDRANK_CLOCK", "wall", "as_of once caught up: wall clock, or stream time (old data, replays)"
     )
     ingest_records_max: int = _env(
-        "INGEST_RECORDS_MAX", 2_000, "most records applied in one hold of the loop", ge=1, le=100_000
+        "INGEST_RECORDS_MAX", 5_000, "most records applied in one hold of the loop", ge=1, le=100_000
     )
     replay_records_max: int = _env(
         "REPLAY_RECORDS_MAX",

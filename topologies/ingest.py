@@ -44,7 +44,7 @@ FULL_OF_BAD = 8
 TOGETHER_RECORDS_MAX = 250
 """Decoded and applied in one hold of the loop; of more, each step has a turn of its own."""
 RECORDS_BESIDE_FEEDS = 1_000
-RECORDS_MAX, RECORDS_MIN, HOLD_MS_MAX = 2_000, 600, 10
+RECORDS_MAX, RECORDS_MIN, HOLD_MS_MAX = 5_000, 600, 10
 """Slices do not shrink below RECORDS_MIN: with slices of 250, an activity cost the worker twice as much."""
 GOOD_GROWTH = 4
 """After a part without any, the next may have so many times as many: most batches hold none."""
