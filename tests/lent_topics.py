@@ -13,12 +13,11 @@ from contextlib import contextmanager
 from confluent_kafka.admin import AdminClient
 
 from tests.services import ROOT
-from tests.waiting import until
+from tests.waiting import GUARD_S, until
 from wire.names import ACTIVITIES, DEAD_LETTERS, ITEMS, JOBS
 
 PUBLIC = {ACTIVITIES, DEAD_LETTERS, ITEMS, JOBS}
 OURS = "feedrank."
-ANSWER_S = 30.0
 
 
 class TopicsTaken(Exception):  # noqa: N818
@@ -51,9 +50,9 @@ def _delete(admin: AdminClient, before: set[str]) -> None:
     if not new:
         return
     for done in admin.delete_topics(sorted(new)).values():
-        done.result(ANSWER_S)
+        done.result(GUARD_S)
     until(lambda: not new & _names(admin), "the topics of the test are gone")
 
 
 def _names(admin: AdminClient) -> set[str]:
-    return set(admin.list_topics(timeout=ANSWER_S).topics)
+    return set(admin.list_topics(timeout=GUARD_S).topics)

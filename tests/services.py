@@ -15,6 +15,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import uuid
 import warnings
@@ -37,10 +38,22 @@ class ServiceMissing(Exception):  # noqa: N818
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that is ours until we end: a server that we start can listen on it, again and
+    again, and until it does connections are refused.
+
+    A socket that is bound and does not listen keeps it. Linux gives such a port to nobody who asks for any,
+    and to no outgoing connection either, but lets who names it and sets SO_REUSEADDR listen there: Kafka,
+    redis-server and asyncio do. Elsewhere it was free a moment ago.
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port = int(probe.getsockname()[1])
+    if sys.platform == "linux":
+        atexit.register(probe.close)
+    else:
+        probe.close()
+    return port
 
 
 def kafka_classpath() -> str:
@@ -316,10 +329,10 @@ def create_topic(bootstrap: str, name: str, partitions: int = 1, **config: str) 
 
     admin = AdminClient({"bootstrap.servers": bootstrap})
     settings = {key.replace("_", "."): value for key, value in config.items()}
-    admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(30)
+    admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(START_S)
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
-        found = admin.list_topics(name, timeout=10).topics[name].partitions
+        found = admin.list_topics(name, timeout=START_S).topics[name].partitions
         if len(found) == partitions and all(p.leader >= 0 for p in found.values()):
             return name
         time.sleep(POLL_S)

@@ -9,13 +9,14 @@ from streams.topics_admin import TopicsAdmin
 from tests.lent_topics import TopicsTaken, lent_topics
 from tests.services import Kafka, create_topic
 from tests.streams.test_topics import kafka_at
+from tests.waiting import GUARD_S
 from wire.names import ACTIVITIES, Namespace
 
 
 @pytest.mark.kafka
 def test_topics_that_came_are_deleted_and_those_of_others_are_refused(private_kafka: Kafka) -> None:
     def topics() -> set[str]:
-        return {name for name in admin.list_topics(timeout=30).topics if not name.startswith("__")}
+        return {name for name in admin.list_topics(timeout=GUARD_S).topics if not name.startswith("__")}
 
     bootstrap, admin = private_kafka.bootstrap, AdminClient({"bootstrap.servers": private_kafka.bootstrap})
     others = {create_topic(bootstrap, "orders"), create_topic(bootstrap, "feedrank.old.served")}

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 GUARD_S = 180.0
 """For what takes seconds: a test that reaches this hangs. A busy machine is not an error."""
@@ -56,7 +58,18 @@ async def until_async(true: Callable[[], bool], what: str, still_s: float = GUAR
         await asyncio.sleep(0.005)
 
 
-def ended(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+@contextmanager
+def started(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that is gone after the block, whatever happens in it: one that is left running is warned of
+    when it is collected, and fails a test that has nothing to do with it."""
+    with subprocess.Popen(command, **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process: subprocess.Popen[Any]) -> tuple[int, float]:
     """Exit code and seconds that a process takes to end that was told to or that should by itself."""
     began = time.monotonic()
     return process.wait(GUARD_S), time.monotonic() - began

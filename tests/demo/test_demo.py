@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -112,7 +113,8 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         assert run.process.stdout is not None
         run.process.stdout.close()
         for pid in run.running():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # ended since
+                os.kill(pid, signal.SIGKILL)
 
 
 def assert_replays(run: Run) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -28,13 +29,25 @@ from streams.durable import POSITION_KEY
 from streams.errors import ExitCode, OperatorError
 from streams.settings import Settings
 from streams.topics_admin import TopicsAdmin
-from tests.waiting import GUARD_S, slowness, until
+from tests.waiting import GUARD_S, slowness, started, until
 
 NOW_MS = 1_800_000_000_000
 
 
-def sleeper(directory: Path, code: str = "import time; time.sleep(600)") -> Child:
-    return start("sleeper", [sys.executable, "-c", code], directory)
+Sleeper = Callable[..., Child]
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path) -> Iterator[Sleeper]:
+    """Processes that do nothing; what still runs when the test ends is ended."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(code: str = "import time; time.sleep(600)") -> Child:
+            child = start("sleeper", [sys.executable, "-c", code], tmp_path)
+            stack.callback(child.kill)
+            return child
+
+        yield begin
 
 
 def gone(pid: int) -> bool:
@@ -80,20 +93,16 @@ def test_an_embedded_kafka_ends_with_whoever_started_it(tmp_path: Path) -> None:
         "import sys, pathlib, time; from demo.embedded import start_kafka; "
         f"print(start_kafka(pathlib.Path({str(tmp_path)!r})).process.pid, flush=True); time.sleep(600)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert not gone(pid)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    with started([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        pid = int(parent.stdout.readline())  # type: ignore[union-attr]
+        assert not gone(pid)
     until(lambda: gone(pid), "the broker ends")
 
 
-def test_a_process_that_ends_by_itself_is_named_with_its_last_words(tmp_path: Path) -> None:
+def test_a_process_that_ends_by_itself_is_named_with_its_last_words(sleeper: Sleeper) -> None:
     children = Children()
-    child = children.add(sleeper(tmp_path, "import sys; print('port 80 is taken'); sys.exit(7)"))
-    children.add(sleeper(tmp_path))
+    child = children.add(sleeper("import sys; print('port 80 is taken'); sys.exit(7)"))
+    children.add(sleeper())
     child.process.wait(GUARD_S)
     with pytest.raises(
         OperatorError, match=r"(?s)sleeper has ended by itself with code 7.*port 80 is taken"
@@ -104,25 +113,25 @@ def test_a_process_that_ends_by_itself_is_named_with_its_last_words(tmp_path: Pa
     assert not children.running
 
 
-def test_one_that_was_told_to_end_is_no_failure(tmp_path: Path) -> None:
+def test_one_that_was_told_to_end_is_no_failure(sleeper: Sleeper) -> None:
     children = Children()
-    child = children.add(sleeper(tmp_path))
+    child = children.add(sleeper())
     child.ask_to_stop()
     child.process.wait(GUARD_S)
     children.check()
 
 
-def test_one_that_will_not_end_is_killed(tmp_path: Path) -> None:
+def test_one_that_will_not_end_is_killed(sleeper: Sleeper) -> None:
     stubborn = (
         "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
     )
-    child = sleeper(tmp_path, stubborn)
+    child = sleeper(stubborn)
     until(lambda: "up" in child.tail(), "it is up")
     assert child.stop(0.2) == -signal.SIGKILL
 
 
-def test_all_are_stopped_in_one_deadline(tmp_path: Path) -> None:
-    children = Children([sleeper(tmp_path) for _ in range(4)])
+def test_all_are_stopped_in_one_deadline(sleeper: Sleeper) -> None:
+    children = Children([sleeper() for _ in range(4)])
     pids = [child.process.pid for child in children.running]
     started_s = time.monotonic()
     children.stop_all(5.0)

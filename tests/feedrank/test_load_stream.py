@@ -178,7 +178,7 @@ def test_a_pipe_is_sent_where_nothing_can_refuse_it(broker: Broker, tmp_path: Pa
     sent = broker(None)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    writer = threading.Thread(target=lambda: pipe.write_text(like(now_ms()) * EVENTS))
+    writer = threading.Thread(target=lambda: pipe.write_text(like(now_ms()) * EVENTS), daemon=True)
     writer.start()
     assert cli.run(["load", "jsonl", str(pipe)]) == ExitCode.OK
     writer.join(GUARD_S)

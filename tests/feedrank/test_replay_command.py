@@ -75,11 +75,14 @@ def started(data: Path, begun: Start) -> Start:
 
     def start(*arguments: str | Path) -> subprocess.Popen[str]:
         process = begun("replay", *arguments, "--feeds", "files")
-        deadline_s = time.monotonic() + WAIT_S
-        while not FileJobLog(data).jobs() or the_job(data).state is State.SUBMITTED:
-            assert time.monotonic() < deadline_s
-            assert process.poll() is None
-            time.sleep(0.01)
+
+        def at_work() -> bool:
+            ended = process.poll() is not None  # asked first: whatever it did is in the log then
+            begun_it = bool(FileJobLog(data).jobs()) and the_job(data).state is not State.SUBMITTED
+            assert begun_it or not ended
+            return begun_it
+
+        until(at_work, "the job runs")
         return process
 
     return start
@@ -116,13 +119,18 @@ def test_killed_anywhere_and_resumed_it_has_the_same_digest(
 
 def other_process(of: subprocess.Popen[str]) -> int:
     """The pid of the process that a replay with two jobs has started, once it is there."""
-    deadline_s = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline_s and of.poll() is None:
+    found: list[int] = []
+
+    def there() -> bool:
+        assert of.poll() is None
         for pid in Path(f"/proc/{of.pid}/task/{of.pid}/children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return int(pid)
-        time.sleep(0.01)
-    raise AssertionError("there is no other process")
+            with contextlib.suppress(OSError):  # ended since
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
+        return bool(found)
+
+    until(there, "there is another process")
+    return found[0]
 
 
 def has_open(pid: int, folder: Path) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -31,7 +32,6 @@ from wire.names import Namespace
 from wire.version import Version
 
 SETTLE_S = 300.0
-METRICS_S = 30.0
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Worker:
             return False
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=METRICS_S) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=GUARD_S) as answer:
             text: bytes = answer.read()
         return text.decode()
 
@@ -65,6 +65,13 @@ class Worker:
             r'^feedrank_activities_total{outcome="applied"} (\S+)$', self.metrics(), re.MULTILINE
         )
         return float(found[1]) if found else 0.0
+
+    def freeze(self) -> None:
+        """It does nothing more until it is thawed, killed, or the block ends."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         self.process.kill()

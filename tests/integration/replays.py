@@ -15,7 +15,7 @@ from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
 from tests.oracle import digest as oracle
 from tests.oracle.feeds import World
-from tests.waiting import until
+from tests.waiting import started, until
 
 COMMAND_S = 600
 STILL_S = 3.0
@@ -61,8 +61,8 @@ def replays_have_the_same_digest(job: Job, expected: str, as_of_ms: int) -> None
     """Live, replayed in two processes that are killed and taken up again, and in one without a pause."""
     assert digest_of(job, job.namespace, "--as-of-ms", str(as_of_ms)) == expected
     before, cut, whole = at_rest(job), beside(job, "cut"), beside(job, "whole")
-    job_id = killed(job, "replay", "--into", cut, "--to", str(as_of_ms), "--jobs", "2", after_s=1.5)
-    if job_id:
+    job_id = killed(job, cut, "--to", str(as_of_ms), "--jobs", "2")
+    if "finished" not in feedrank(job, "jobs", "show", job_id):
         assert "finished" in feedrank(job, "jobs", "resume", job_id)
     assert digest_of(job, cut) == expected
     feedrank(job, "replay", "--into", whole, "--to", str(as_of_ms))
@@ -123,27 +123,16 @@ def a_shadow_catches_up(job: Job, later: list[Event], as_of_ms: int, world: Worl
         assert found == oracle.digest_of(wanted)
 
 
-def killed(job: Job, *arguments: str, after_s: float) -> str:
-    """Begin a replay, kill -9 its first process; the job's id, or none where it was done before."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feedrank.cli", *arguments],
-        env=environment(job),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    job_id = ""
-    for line in process.stdout:
-        if line.startswith("job "):
-            job_id = line.split()[1]
-            break
-    time.sleep(after_s)  # wherever it is then: any point will do
-    process.kill()
-    code = process.wait()
-    process.stdout.close()
-    assert job_id
-    return job_id if code else ""
+def killed(job: Job, into: str, *arguments: str) -> str:
+    """Begin a replay, kill -9 its first process once there are rows of it, if it is not done by then; the
+    job's id."""
+    command = [sys.executable, "-m", "feedrank.cli", "replay", "--into", into, *arguments]
+    folder = job.directory / "shadows" / into
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with started(command, env=environment(job), **how) as process:
+        said = next((line for line in process.stdout or () if line.startswith("job ")), "")
+        until(lambda: process.poll() is not None or any(folder.rglob("CURRENT")), "rows are written")
+    return said.split()[1]
 
 
 def everything_of(job: Job) -> dict[str, object]:

@@ -30,7 +30,7 @@ from tests.integration.conftest import (
 )
 from tests.integration.job import Job, Worker
 from tests.services import create_topic, free_port
-from tests.waiting import GUARD_S, ended, slowness, until
+from tests.waiting import GUARD_S, ended, slowness, started, until
 from wire.names import ACTIVITIES
 
 Environment = dict[str, str]
@@ -43,7 +43,6 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Commands run in this process: no settings but the test's, and logging as it was afterwards."""
     for name in [name for name in os.environ if name.startswith(("FEEDRANK_", "KAFKA_", "REDIS_"))]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(streams.topics_admin, "ANSWER_S", 1.0)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield monkeypatch
@@ -121,6 +120,7 @@ def test_a_broken_policy_is_named_with_its_line(
 def test_no_broker_and_something_that_is_no_broker(
     here: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], redis_url: str
 ) -> None:
+    here.setattr(streams.topics_admin, "ANSWER_S", 1.0)
     redis_address = redis_url.partition("//")[2].partition("/")[0]
     for address in (f"127.0.0.1:{free_port()}", redis_address):
         found, line = refused(here, capsys, KAFKA_BOOTSTRAP_SERVERS=address)
@@ -232,20 +232,15 @@ def on_a_disk(size: str, mode: str, directory: Path, job: Job) -> tuple[int, str
     log = directory.with_suffix(".log")
     environment = job.environment(FEEDRANK_DATA_DIR=str(directory), WORKER_PORT="0", ROCKS_FLUSH_MS="100")
     run = [*space, "sh", "-c", f"{mount} && exec {sys.executable} -m feedrank.cli worker"]
-    with log.open("wb") as output:
-        process = subprocess.Popen(run, env=environment, stdout=output, stderr=output)
-        try:
-            until(
-                lambda: process.poll() is not None or drained(job),
-                "all is applied or the worker has ended",
-                lambda: (log.stat().st_size, lags(job)),
-            )
-            if process.poll() is None:
-                process.terminate()
-            code, seconds = ended(process)
-            assert seconds < STOP_S_MAX * slowness()
-        finally:
-            process.kill()
+    with log.open("wb") as output, started(run, env=environment, stdout=output, stderr=output) as process:
+        until(
+            lambda: process.poll() is not None or drained(job),
+            "all is applied or the worker has ended",
+            lambda: (log.stat().st_size, lags(job)),
+        )
+        process.terminate()
+        code, seconds = ended(process)
+        assert seconds < STOP_S_MAX * slowness()
     text = log.read_text()
     assert "Traceback" not in text
     return code, text
@@ -300,20 +295,17 @@ def test_fausts_own_runner_works_and_ends_with_our_codes(calm: Job, job: Job) ->
     command = [*faust, "worker", "--without-web"]
     log = job.directory / "faust.log"
     environment = job.environment(FEEDRANK_DATA_DIR=str(job.directory / "faust"), WORKER_PORT="0")
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        try:
-            same_rows(job, calm)
-            for wrong, code in (
-                ({"WORKER_PORT": "0"}, ExitCode.DATA_DIRECTORY),
-                ({"KAFKA_BOOTSTRAP_SERVERS": "kafka"}, ExitCode.USAGE),
-            ):
-                done = subprocess.run(command, env=environment | wrong, capture_output=True, check=False)
-                assert done.returncode == code, done.stderr
-                assert len(done.stderr.splitlines()) == 1
-        finally:
-            process.terminate()
-            assert process.wait(GUARD_S) == 0
+    with log.open("wb") as output, started(command, env=environment, stdout=output, stderr=output) as process:
+        same_rows(job, calm)
+        for wrong, code in (
+            ({"WORKER_PORT": "0"}, ExitCode.DATA_DIRECTORY),
+            ({"KAFKA_BOOTSTRAP_SERVERS": "kafka"}, ExitCode.USAGE),
+        ):
+            done = subprocess.run(command, env=environment | wrong, capture_output=True, check=False)
+            assert done.returncode == code, done.stderr
+            assert len(done.stderr.splitlines()) == 1
+        process.terminate()
+        assert ended(process)[0] == 0
     text = log.read_text()
     assert PERSON not in text
     assert text.count(": listening url=http://127.0.0.1:") == 1, text

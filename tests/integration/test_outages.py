@@ -40,6 +40,7 @@ def feeds(job: Job) -> int:
 def stop(worker: Worker) -> None:
     """SIGTERM: in time, with code 0."""
     worker.process.terminate()
+    worker.thaw()
     code, seconds = ended(worker.process)
     assert code == 0
     assert seconds < STOP_S_MAX * slowness()
@@ -81,7 +82,7 @@ def test_redis_that_goes_away_and_comes_back_with_and_without_its_data(
     calm: Job, job: Job, private_redis: Redis
 ) -> None:
     job.redis_url = private_redis.url
-    worker = job.start_worker(REDIS_TIMEOUT_MS="1500")
+    worker = job.start_worker(REDIS_TIMEOUT_MS="3000")
     everybody_has_a_feed(job)
 
     os.kill(private_redis.pid, signal.SIGSTOP)
@@ -108,12 +109,15 @@ def test_redis_that_goes_away_and_comes_back_with_and_without_its_data(
 
 
 def test_killed_and_stopped_in_the_middle_nothing_is_lost_or_doubled(calm: Job, job: Job) -> None:
+    """It is in the middle for certain: what comes while it is frozen waits for it."""
     job.load(activities(12_000, seed=4))
     small = {"INGEST_RECORDS_MAX": "10", "CHECKPOINT_MS": "200"}
-    applied = 'feedrank_activities_total{outcome="applied"}'
-    for end in (Worker.kill, stop):
-        worker = job.start_worker(**small, FEEDRANK_DATA_DIR=str(job.directory / "data"))
-        until(lambda: metric(job, applied) > 100, "in the middle")
+    for end, seed, session_ms in ((Worker.kill, 11, "6000"), (stop, 12, "30000")):  # the second one wakes up
+        data = str(job.directory / "data")
+        worker = job.start_worker(**small, FEEDRANK_DATA_DIR=data, SESSION_TIMEOUT_MS=session_ms)
+        until(lambda worker=worker: worker.applied() > 100, "in the middle")  # type: ignore[misc]
+        worker.freeze()
+        job.load(activities(4_000, seed))
         end(worker)
         assert not drained(job), "it was not in the middle"
     worker = job.start_worker(FEEDRANK_DATA_DIR=str(job.directory / "data"))
@@ -126,11 +130,11 @@ def test_a_frozen_worker_that_wakes_up_is_fenced_and_goes_on(calm: Job, job: Job
     frozen = job.start_worker()
     all_is_applied(job)
     job.load(activities(500, seed=5))
-    os.kill(frozen.process.pid, signal.SIGSTOP)
+    frozen.freeze()
     other = job.start_worker()
     same_rows(job, calm)
 
-    os.kill(frozen.process.pid, signal.SIGCONT)
+    frozen.thaw()
     job.load(activities(500, seed=6))
     until(lambda: frozen.ready() and other.ready(), "both at work")
     same_rows(job, calm)

@@ -21,11 +21,11 @@ from tests.oracle.feeds import World
 from tests.oracle.made_up import Size, Stream
 from tests.services import Redis
 from tests.shadows import BUNDLED, TICK_MS
+from tests.waiting import GUARD_S
 from wire.names import ACTIVITIES
 from wire.partitioner import partition_of
 
 OLD, NEW = 4, 6
-ANSWER_S = 30.0
 
 
 def refused(job: Job, code: ExitCode, why: str, *arguments: str) -> None:
@@ -79,7 +79,7 @@ def test_a_namespace_of_more_partitions_takes_over(
 
         refused(job, ExitCode.TOPICS_WRONG, "six has 6 .* has 4; let producers rest", "catch-up", "six")
         admin = AdminClient(job.kafka.confluent())
-        admin.create_partitions([NewPartitions(ACTIVITIES, NEW)])[ACTIVITIES].result(ANSWER_S)
+        admin.create_partitions([NewPartitions(ACTIVITIES, NEW)])[ACTIVITIES].result(GUARD_S)
         feedrank(job, "catch-up", "six", "--seed-only")
         policy = str(tmp_path / "shadows" / "six" / "policy.toml")
         job.start_worker(FEEDRANK_NAMESPACE="six", FEEDRANK_POLICY=policy)
@@ -122,5 +122,5 @@ def a_compacted_topic_is_refused(job: Job) -> None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, ACTIVITIES, incremental_configs=[entry])
     admin = AdminClient(job.kafka.confluent())
     for done in admin.incremental_alter_configs([resource]).values():
-        done.result(ANSWER_S)
+        done.result(GUARD_S)
     refused(job, ExitCode.TOPICS_WRONG, "is compacted: records of it are gone", "replay", "--into", "late")

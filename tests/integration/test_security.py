@@ -34,13 +34,12 @@ from tests.conftest import absent
 from tests.integration.conftest import BEGAN_MS, ITEMS, PARTITIONS, activities, drained, lags
 from tests.integration.job import Job
 from tests.services import ROOT, Kafka, Redis, ServiceMissing, free_port, start_kafka
-from tests.waiting import ended, until
+from tests.waiting import GUARD_S, ended, until
 
 pytestmark = pytest.mark.kafka
 
 DOCS = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 PASSWORDS = {name: f"{name}-secret-4711" for name in ("worker", "producer", "reader")}
-ADMIN_S = 30.0
 
 
 def table(name: str) -> list[list[str]]:
@@ -141,7 +140,7 @@ def allow(broker: Kafka, namespace: str) -> None:
     users = [UserScramCredentialUpsertion(n, info, PASSWORDS[n].encode()) for n in ("worker", "producer")]
     wanted = [*rights("worker", namespace), *rights("producer", namespace)]
     for done in (*admin.alter_user_scram_credentials(users).values(), *admin.create_acls(wanted).values()):
-        done.result(ADMIN_S)
+        done.result(GUARD_S)
 
 
 def client(component: str, folder: Path) -> dict[str, str]:
@@ -214,7 +213,7 @@ def test_a_right_that_is_missing_is_named(job: Job, secure: tuple[Kafka, str, Pa
     lacking = [one for one in rights("worker", job.namespace) if one.restype == ResourceType.TRANSACTIONAL_ID]
     filters = [_filter(one) for one in lacking]
     for done in admin.delete_acls(filters).values():
-        done.result(ADMIN_S)
+        done.result(GUARD_S)
     worker = job.launch(FEEDRANK_LOG_LEVEL="info")
     code, _ = ended(worker.process)
     text = worker.log.read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from feedrank.cli import run
 from streams.errors import ExitCode, OperatorError
 from tests.services import free_port
 from tests.serving.feed_store import FeedStore, entry
-from tests.waiting import GUARD_S, slowness
+from tests.waiting import GUARD_S, ended, slowness, started
 
 
 def environment(redis_url: str, namespace: str, port: int) -> dict[str, str]:
@@ -36,25 +35,21 @@ def environment(redis_url: str, namespace: str, port: int) -> dict[str, str]:
 
 def test_serve_listens_says_where_and_stops_when_told(redis_url: str, namespace: str) -> None:
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "feedrank.cli", "serve"],
-        env=os.environ | environment(redis_url, namespace, port),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = ""
-    while "serving feeds" not in said:
-        line = process.stderr.readline()
-        assert line, f"ended early: {said}"
-        said += line
-    assert f"http://127.0.0.1:{port}/" in said
-    with socket.create_connection(("127.0.0.1", port), GUARD_S) as line_out:
-        line_out.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
-        assert b"200 OK" in line_out.recv(200)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(GUARD_S) == ExitCode.OK
-    process.stderr.close()
+    command = [sys.executable, "-m", "feedrank.cli", "serve"]
+    settings = os.environ | environment(redis_url, namespace, port)
+    with started(command, env=settings, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "serving feeds" not in said:
+            line = process.stderr.readline()
+            assert line, f"ended early: {said}"
+            said += line
+        assert f"http://127.0.0.1:{port}/" in said
+        with socket.create_connection(("127.0.0.1", port), GUARD_S) as line_out:
+            line_out.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+            assert b"200 OK" in line_out.recv(200)
+        process.terminate()
+        assert ended(process)[0] == ExitCode.OK
 
 
 def test_a_port_that_is_taken_is_one_message_and_its_exit_code(

@@ -42,7 +42,7 @@ def consume(bootstrap: str, records: int) -> list[tuple[int, bytes, dict[str, An
     consumer.assign([TopicPartition(ACTIVITIES, p, 0) for p in range(PARTITIONS)])
     found = []
     while len(found) < records:
-        message = consumer.poll(10)
+        message = consumer.poll(GUARD_S)
         assert message is not None
         value, key, partition = message.value(), message.key(), message.partition()
         assert isinstance(value, bytes)

@@ -19,7 +19,7 @@ from streams.topics import Found, Report, desired, judge
 from streams.topics_admin import TopicsAdmin
 from tests.services import Kafka
 from tests.streams.fakes import kafka_at
-from tests.waiting import until
+from tests.waiting import GUARD_S, until
 from wire.names import Namespace
 
 NAMES = Namespace("blame")
@@ -105,8 +105,8 @@ def test_a_real_broker_is_asked(private_kafka: Kafka) -> None:
     TopicsAdmin(kafka, NAMES).create(partitions=2)
     assert asyncio.run(topics_wrong(kafka, NAMES)) is None
     admin = AdminClient(kafka.confluent())
-    admin.delete_topics([NAMES.served])[NAMES.served].result(30)
-    until(lambda: NAMES.served not in admin.list_topics(timeout=30).topics, "the topic is gone")
+    admin.delete_topics([NAMES.served])[NAMES.served].result(GUARD_S)
+    until(lambda: NAMES.served not in admin.list_topics(timeout=GUARD_S).topics, "the topic is gone")
     found = asyncio.run(topics_wrong(kafka, NAMES))
     assert found is not None
     assert found.exit_code == ExitCode.TOPICS_WRONG

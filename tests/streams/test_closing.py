@@ -14,10 +14,9 @@ import pytest
 
 from streams.closing import all_free, free
 from streams.store import ShardStore, StoreClosed, opened
-from tests.waiting import slowness
+from tests.waiting import GUARD_S, slowness
 
 STORES = 8
-GUARD_S = 60.0
 TOGETHER_S_MAX = 3.0
 """One after the other they take a second each."""
 

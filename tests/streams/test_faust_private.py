@@ -47,6 +47,7 @@ from streams.transport import ShardApp, create_app
 from tests.streams.counters import Counters, add
 from tests.streams.fakes import kafka_at
 from tests.streams.logs import Log
+from tests.waiting import GUARD_S
 from wire.names import Namespace
 
 TP0 = TopicPartition("in", 0)
@@ -502,7 +503,7 @@ def test_a_crash_of_fausts_can_be_seen() -> None:
         failing = Failing()
         event = crashed(failing)
         await failing.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             await event.wait()
         moved("mode's crash_reason does not say why", isinstance(failing.crash_reason, ZeroDivisionError))
         await failing.stop()

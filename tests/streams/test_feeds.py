@@ -35,7 +35,8 @@ def feed(user: str, number: int = 1, entries: int = 2, surface: str = "for_you")
 
 
 def settings(url: str) -> RedisSettings:
-    return RedisSettings(REDIS_URL=url, REDIS_TIMEOUT_MS="500")  # type: ignore[call-arg]
+    """A Redis that is there answers in this time on a busy machine too; one that is not refuses at once."""
+    return RedisSettings(REDIS_URL=url, REDIS_TIMEOUT_MS="60000")  # type: ignore[call-arg]
 
 
 def with_writer(url: str, namespace: str, use: Callable[[FeedWriter], Awaitable[Any]]) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from streams.loop_watch import Judge, LoopWatch, Progress, Watchdog, standing_lines
 from streams.metrics import Metrics
-from tests.waiting import GUARD_S, slowness
+from tests.waiting import GUARD_S
 
 
 def block(seconds: float) -> None:
@@ -125,14 +125,19 @@ def test_a_hold_is_charged_to_what_ran() -> None:
 
 
 def test_short_callbacks_are_not_holds() -> None:
-    metrics = Metrics()
-    watch = LoopWatch(metrics, hold_ms_max=10)
-    watch.start()
-    try:
-        asyncio.run(asyncio.sleep(0))
-    finally:
-        watch.stop()
-    assert max(metrics.longest_hold_s.values(), default=0.0) < 0.03 * slowness()
+    """One time of many: whoever takes the processor away meanwhile makes any callback long."""
+
+    def longest_s() -> float:
+        metrics = Metrics()
+        watch = LoopWatch(metrics, hold_ms_max=10)
+        watch.start()
+        try:
+            asyncio.run(asyncio.sleep(0))
+        finally:
+            watch.stop()
+        return max(metrics.longest_hold_s.values(), default=0.0)
+
+    assert min(longest_s() for _ in range(50)) < 0.03
 
 
 def progress_at(moved: int, lag: int, beat_s: float) -> Progress:

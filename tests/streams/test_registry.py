@@ -127,7 +127,7 @@ class Answers(BaseHTTPRequestHandler):
 class Served:
     def __init__(self, url: str, handler: type[Answers]) -> None:
         self.url, self.handler = url, handler
-        self.registry = Registry(url, timeout_s=2.0)
+        self.registry = Registry(url, timeout_s=GUARD_S)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_field_that_was_renamed_is_read_by_the_alias_of_a_later_version(served
     document = activity(1, activity_id="a1")
     old = write(written, 21, {"user": document.pop("actor"), **document})
     served.handler.schemas[21] = written
-    registry = Registry(served.url, timeout_s=2.0)
+    registry = Registry(served.url, timeout_s=GUARD_S)
     registry.fetch_now([21])
     assert [letter.reason for letter in decode(registry, [old])[1]] == ["wrong_schema"]
 
@@ -398,8 +398,8 @@ def test_what_speaks_no_http_is_a_registry_that_does_not_answer() -> None:
                 client.recv(1_000)
                 client.sendall(b"-ERR unknown command\r\n")
 
-        other = threading.Thread(target=answer)
+        other = threading.Thread(target=answer, daemon=True)
         other.start()
         with pytest.raises(RegistryUnreachable, match=r"-ERR unknown command.*check SCHEMA_REGISTRY_URL"):
             Registry(f"http://127.0.0.1:{server.getsockname()[1]}").fetch_now([1])
-        other.join()
+        other.join(GUARD_S)

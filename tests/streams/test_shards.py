@@ -13,6 +13,7 @@ from streams.shard import Reader, Shard
 from streams.shards import Job, Shards, Site
 from tests.streams.counters import Counters, add
 from tests.streams.fakes import checkpoints, kafka_at
+from tests.waiting import GUARD_S
 from wire.names import Namespace
 
 Counting = Shards[Counters]
@@ -30,23 +31,23 @@ async def cut_short(work: Awaitable[None], turns: int) -> None:
 async def lost_and_revoked_at_once(shards: Counting, shard: Shard[Counters]) -> None:
     """The task that would open it again is cancelled before its first turn."""
     shards._ended(shard, ShardLost("fenced by a test", "fenced"))
-    await shards.revoke([0], 1.0)
+    await shards.revoke([0], GUARD_S)
 
 
 async def revoked_while_reopening(shards: Counting, shard: Shard[Counters]) -> None:
     shards._ended(shard, ShardLost("fenced by a test", "fenced"))
     await asyncio.sleep(0)
-    await shards.revoke([0], 1.0)
+    await shards.revoke([0], GUARD_S)
 
 
 async def revoked_and_cut_short(shards: Counting, shard: Shard[Counters]) -> None:
     """A recovery begins with giving up what an assignment before opened, and a newer one cancels it."""
-    await cut_short(shards.revoke([0], 1.0), turns=1)
+    await cut_short(shards.revoke([0], GUARD_S), turns=1)
 
 
 async def parked_and_cut_short(shards: Counting, shard: Shard[Counters]) -> None:
     """The shard went to another worker, and a newer assignment comes while its rows go to RocksDB."""
-    await shards.revoke([0], 1.0)
+    await shards.revoke([0], GUARD_S)
     assert list(shards._parked) == [0]
 
     async def long_flush() -> None:
@@ -58,10 +59,10 @@ async def parked_and_cut_short(shards: Counting, shard: Shard[Counters]) -> None
 
 async def revoked_as_a_recovery_begins(shards: Counting, shard: Shard[Counters]) -> None:
     """It stands nowhere until it is settled; who recovers waits for that."""
-    leaving = asyncio.ensure_future(shards.revoke([0], 1.0))
+    leaving = asyncio.ensure_future(shards.revoke([0], GUARD_S))
     await asyncio.sleep(0)
     assert not shards.open
-    await shards.revoke([], 1.0)  # how each recovery begins
+    await shards.revoke([], GUARD_S)  # how each recovery begins
     assert list(shards._parked) == [0]
     await leaving
     await shards.recover([])

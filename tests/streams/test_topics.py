@@ -24,6 +24,7 @@ from streams.topics import (
 )
 from streams.topics_admin import TopicsAdmin
 from tests.services import Kafka
+from tests.waiting import GUARD_S
 from wire.names import ACTIVITIES, ITEMS, Namespace
 
 NAMES = Namespace("blue")
@@ -161,7 +162,7 @@ def kafka_at(bootstrap: str, **more: str) -> KafkaSettings:
 
 
 def test_no_broker_is_one_message_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.topics_admin.ANSWER_S", 0.5)
+    monkeypatch.setattr("streams.topics_admin.ANSWER_S", 3.0)
     with pytest.raises(OperatorError, match=r"Connection refused.*KAFKA_BOOTSTRAP_SERVERS") as caught:
         TopicsAdmin(kafka_at("127.0.0.1:1"), NAMES).check()
     assert caught.value.exit_code == ExitCode.BROKER_UNREACHABLE
@@ -170,7 +171,7 @@ def test_no_broker_is_one_message_that_says_what_to_do(monkeypatch: pytest.Monke
 @pytest.fixture
 def mock_broker() -> Iterator[str]:
     mock = Producer({"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1, "log_level": 0})
-    yield ",".join(f"{b.host}:{b.port}" for b in mock.list_topics(timeout=5).brokers.values())
+    yield ",".join(f"{b.host}:{b.port}" for b in mock.list_topics(timeout=GUARD_S).brokers.values())
     mock.flush(0)  # it lives until here
 
 
@@ -191,7 +192,7 @@ def send(producer: Producer, time_ms: int) -> None:
         timestamp=time_ms,
         on_delivery=lambda error, _: refused.extend([error] if error else []),
     )
-    assert producer.flush(10) == 0
+    assert producer.flush(GUARD_S) == 0
     for error in refused:
         raise KafkaException(error)
 
@@ -237,7 +238,7 @@ def test_creation_check_and_lag_on_a_real_broker(private_kafka: Kafka) -> None:
     producer = Producer(kafka.confluent())
     for _ in range(3):
         producer.produce(ACTIVITIES, b"x", partition=1)
-    assert producer.flush(10) == 0
+    assert producer.flush(GUARD_S) == 0
     assert [(one.partition, one.records, one.committed) for one in admin.lag()] == [(0, 0, -1), (1, 3, -1)]
 
     with pytest.raises(KafkaException) as caught:

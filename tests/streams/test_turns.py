@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import pytest
 
 from streams.turns import LIGHT_ROUNDS, UPKEEP, Turns
+from tests.waiting import GUARD_S
 
 STEP_S = 0.002
-GUARD_S = 60.0
 
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from streams.codec import ItemDecoder
 from streams.errors import ExitCode, OperatorError
 from streams.turns import Turns
 from tests.topologies.in_process import AtOnce, run
+from tests.waiting import GUARD_S
 from topologies import bad_items
 from topologies.catalogue import Catalogue
 from topologies.item_keys import keys_of
@@ -25,7 +26,6 @@ from topologies.item_shard import MARKER_KEY
 from topologies.staged import TICKS_MAX, Staged
 from topologies.ticks import NEVER, tick_marker
 
-GUARD_S = 60.0
 NOW_MS = 1_700_000_000_000
 
 

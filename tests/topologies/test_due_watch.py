@@ -11,6 +11,7 @@ from models.due import DueQueue, Reason
 from models.verbs import Role
 from streams.metrics import Metrics
 from tests.topologies.test_emission import rested, signal, worker
+from tests.waiting import GUARD_S
 from topologies.due_watch import OVER_MS, WHYS, DueWatch
 
 
@@ -65,7 +66,7 @@ def test_that_it_is_over_is_said_also_while_nobody_becomes_due(monkeypatch: pyte
 
     async def story() -> None:
         running = asyncio.create_task(one.emission.run())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(GUARD_S):
             while len(looks) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         running.cancel()

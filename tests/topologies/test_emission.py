@@ -21,6 +21,7 @@ from tests.oracle.made_up import Size, Stream
 from tests.topologies.in_process import LocalShard, LocalWorker, Sizes, run
 from tests.topologies.outside import USERS, Board, Heads, Topics
 from tests.topologies.test_in_process import policy
+from tests.waiting import GUARD_S
 from topologies.census import known_users
 from topologies.delivery import SLICES_WAITING_MAX
 from topologies.emission import PARTITION_BYTES, due_key
@@ -158,7 +159,7 @@ def test_a_popped_user_of_a_gone_shard_leaves_no_trace() -> None:
 
 async def _loop(one: LocalWorker, until: Any) -> None:
     running = asyncio.create_task(one.emission.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(GUARD_S):
         while not until():  # noqa: ASYNC110
             await asyncio.sleep(0)
     await asyncio.sleep(0.01)

@@ -169,7 +169,7 @@ def test_a_broker_far_behind_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     async def go() -> None:
         producer = Producer()
         sending = asyncio.create_task(log_with(producer).send(0, made, [Outcome.WRITTEN] * 2))
-        await asyncio.sleep(0.01)
+        await rounds()
         assert not sending.done()
         producer.futures[1].set_result(None)
         await sending
