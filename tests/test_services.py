@@ -80,11 +80,9 @@ def test_without_java_the_reason_names_what_to_install(
         services.kafka_classpath()
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="needs how Linux keeps ports; run it there"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs how Linux keeps ports; run it there")
 def test_a_port_that_is_free_stays_ours() -> None:
-    """Nobody else gets it, who comes before our server is refused, and the server may come again and again."""
+    """Nobody else gets it, who comes before our server is refused, and that one may come again."""
     port = services.free_port()
     with socket.socket() as greedy, pytest.raises(OSError, match="in use"):
         greedy.bind(("127.0.0.1", port))

@@ -15,7 +15,7 @@ from streams.topics_admin import TopicsAdmin
 from tests.integration.job import Job
 from tests.oracle import digest as oracle
 from tests.oracle.feeds import World
-from tests.waiting import started, until
+from tests.waiting import slowness, started, until
 
 COMMAND_S = 600
 STILL_S = 3.0
@@ -78,7 +78,7 @@ def at_rest(job: Job) -> dict[str, object]:
     seen = [everything_of(job)]
 
     def still() -> bool:
-        time.sleep(STILL_S)
+        time.sleep(STILL_S * slowness())
         seen.append(everything_of(job))
         return not differing(seen[-1], seen[-2])
 
