@@ -8,9 +8,9 @@ import threading
 from contextlib import suppress
 
 from tests.services import free_port
+from tests.waiting import GUARD_S
 
 READ_BYTES = 1 << 16
-STOP_S = 10.0
 
 
 class Proxy:
@@ -25,7 +25,7 @@ class Proxy:
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"proxy {self.port}", daemon=True)
         self._thread.start()
-        assert self._listening.wait(STOP_S), "the proxy does not listen"
+        assert self._listening.wait(GUARD_S), "the proxy does not listen"
 
     def cut(self) -> None:
         """Close every connection; new ones are taken."""
@@ -34,7 +34,7 @@ class Proxy:
     def stop(self) -> None:
         """End it."""
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(STOP_S)
+        self._thread.join(GUARD_S)
 
     def _close_all(self) -> None:
         for writer in list(self._open):

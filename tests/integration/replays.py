@@ -131,7 +131,7 @@ def killed(job: Job, into: str, *arguments: str) -> str:
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with started(command, env=environment(job), **how) as process:
         said = next((line for line in process.stdout or () if line.startswith("job ")), "")
-        until(lambda: process.poll() is not None or any(folder.rglob("CURRENT")), "rows are written")
+        until(lambda: process.poll() is not None or any(folder.glob("*/CURRENT")), "rows are written")
     return said.split()[1]
 
 

@@ -85,7 +85,7 @@ def test_act_at_something_else_than_an_api_says_so(capsys: pytest.CaptureFixture
             pass
 
     with HTTPServer(("127.0.0.1", 0), Other) as other:
-        thread = threading.Thread(target=other.handle_request)
+        thread = threading.Thread(target=other.handle_request, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{other.server_port}"
         assert run(["act", "you", "like", "i1", "--api", url]) == ExitCode.API_UNREACHABLE

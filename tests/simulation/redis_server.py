@@ -22,7 +22,7 @@ from tests.simulation.network import Network
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
 
-START_S = 30.0
+START_S = 180.0
 REFUSED_S = 0.01
 READ_BYTES = 1 << 16
 READS = {"GET", "HGETALL"}
