@@ -15,7 +15,7 @@ import redis
 from streams.errors import ExitCode
 from tests.chaos.watch import VersionWatch
 from tests.chaos.world import SESSION_S, Slot, World, disks_can_be_mounted
-from tests.waiting import GUARD_S
+from tests.waiting import GUARD_S, until
 
 SMALL_DISK = "24m"
 FILL_BYTES = 1 << 20
@@ -102,9 +102,12 @@ class Faults:
         self._down(slot, signal.SIGTERM)
         worker = self.world.launch_on_small_disk(slot, SMALL_DISK)
         slot.down = True
+        inside = Path(f"/proc/{worker.process.pid}/root{slot.data}")
+        until(
+            lambda: worker.process.poll() is not None or _is_another_disk(inside, slot.data), "it is mounted"
+        )
         self.world.supervise(self.chance.uniform(3, 5))
-        inside = Path(f"/proc/{worker.process.pid}/root{slot.data}/filler")
-        with suppress(OSError), inside.open("wb", buffering=0) as filler:
+        with suppress(OSError), (inside / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(FILL_BYTES))
         self.world.supervise(FULL_S)
@@ -155,6 +158,13 @@ class Faults:
             self.world.supervise(self.chance.uniform(0.1, 1))
             self.world.redis_proxy.cut()
         self.world.redis_proxy.delay_s = 0.0
+
+
+def _is_another_disk(one: Path, other: Path) -> bool:
+    """Before it is mounted, what fills it would fill the disk of this machine."""
+    with suppress(OSError):
+        return one.stat().st_dev != other.stat().st_dev
+    return False
 
 
 def timed(fault: Callable[[], None]) -> tuple[float, float]:
