@@ -44,7 +44,7 @@ class EngagerTable:
 
     def of(self, users: U64) -> NDArray[np.uint16]:
         """uint16[k, 8]: places in the pool of k users given by the low 48 bits of their fingerprints."""
-        return self.ranks[self._index.get(users)]
+        return self.ranks.take(self._index.get(users), axis=0, mode="wrap")  # -1: the last row
 
     def fill(self, pool: I32, engagers: U64) -> Iterator[None]:
         """Build from the items of the pool and the engagers uint64[n, 16] of all slots (`fp48 << 16 | day`,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.candidates.query import splitmix64
+from models.order import true_places
 
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
@@ -52,7 +53,7 @@ def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -
     if share > 0:
         decides, draws = _hashes(seeds, length)
         explored = (decides < np.uint64(round(share * (1 << 32)))) & (np.arange(length) < count[:, None])
-    user, slot = np.nonzero(explored)
+    user, slot = true_places(explored)
     if not len(user):
         return Slots(best[:, :length], count, explored, propensity, pool, np.zeros((len(pool), 2), np.int64))
     drawn = _draw(user.tolist(), draws[user, slot].tolist(), pool.tolist())

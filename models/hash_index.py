@@ -16,7 +16,7 @@ LOAD_PERCENT_MAX = 60
 LOAD_PERCENT_FAST = 25
 """For indexes asked thousands of keys per feed: a third of the time for two to three times the bytes."""
 CAPACITY_MIN = 16
-PROBED_ALONE_MAX = 2
+PROBED_ALONE_MAX = 8
 """The last few keys of many are looked for one by one: a step of all of them costs as much as this."""
 
 SLOT_MAX = (1 << 31) - 3

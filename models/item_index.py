@@ -112,15 +112,17 @@ class ItemIndex(ItemColumns):
         """What a merge of engagements asks of k items."""
         slots = self.lookup(fps)
         known = slots >= 0
-        at = np.where(known, slots, 0)
-        author = self.by_author.fp[np.maximum(self.author[at], 0)]
-        topics = self.topics[at]
-        topic = np.where(topics >= 0, self.by_topic.fp[np.maximum(topics, 0)], np.uint64(0))
+        at = np.maximum(slots, 0)
+        embedding = self.embedding.take(at, axis=0)
+        embedding[~known] = 0
+        author = self.by_author.fp.take(np.maximum(self.author.take(at), 0))
+        topics = self.topics.take(at, axis=0)
+        topic = np.where(topics >= 0, self.by_topic.fp.take(np.maximum(topics, 0)), np.uint64(0))
         return Attributes(
             known,
             np.where(known, author & FP32, 0).astype(np.uint32),
             np.where(known[:, None], topic & FP32, 0).astype(np.uint32),
-            np.where(known[:, None], self.embedding[at], np.int8(0)),
+            embedding,
         )
 
     def upsert(self, records: Iterable[ItemRecord]) -> None:

@@ -18,6 +18,7 @@ from models.fingerprint import FP48
 from models.graph import KIND_AUTHOR, GraphRow
 from models.item_index import ItemIndex
 from models.merge import Rows
+from models.order import true_places
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -104,7 +105,7 @@ class Lookups:
     def liked(self) -> Liked:
         """The authors in the merged rows' lists, as far as they have live items."""
         fp32 = self._users.merged["author_fp"]
-        user, place = fp32.nonzero()
+        user, place = true_places(fp32 != 0)
         which, author = self._index.by_author.alike(fp32[user, place].astype(np.uint64))
         return Liked(user.take(which), place.take(which), author)
 

@@ -49,6 +49,14 @@ def placed(place: I64) -> I64:
     return flat
 
 
+def true_places(mask: Bools) -> tuple[I64, I64]:
+    """Row int64[k] and column int64[k] of what is true in bool[U, C]: ten times faster than numpy's nonzero of
+    two dimensions."""
+    flat = mask.reshape(-1).nonzero()[0]
+    row = flat // mask.shape[1]
+    return row, flat - row * mask.shape[1]
+
+
 def run_places(groups: I64) -> I64:
     """int64[U, C]: how many equal values stand before each one in its row (0 <= value < 2^52)."""
     columns = np.arange(groups.shape[1])

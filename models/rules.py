@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.features.scene import Scene
 from models.features.ties import BLOCKED, MUTED
-from models.order import PLACE_BITS, order, placed, places, run_places
+from models.order import PLACE_BITS, order, placed, places, run_places, true_places
 from models.policy import Policy
 from models.relations import actor_is_author, keyword_hits, marked_hidden, relation_hits
 from models.score import SCORE_MAX
@@ -151,7 +151,7 @@ class Duplicate:
             alike = np.zeros(texts.shape, np.bool_)
             alike[:, 1:] = twice
             alike[:, :-1] |= twice
-            user, at = alike.nonzero()
+            user, at = true_places(alike)
             place = texts[user, at] & ((1 << PLACE_BITS) - 1)
             flat = user * texts.shape[1] + place
             # worse ones first, so that the best of each group is the last

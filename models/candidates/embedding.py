@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.candidates.query import USER_TOPICS_MAX, Query
 from models.candidates.ranking import largest
+from models.order import true_places
 
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
@@ -23,7 +24,7 @@ class Embedding:
     name, bit = "embedding", 1
 
     def propose(self, query: Query, reach: int) -> I32:
-        depth, (user, place) = query.limits.cell_items, (query.topics >= 0).nonzero()
+        depth, (user, place) = query.limits.cell_items, true_places(query.topics >= 0)
         cells = query.index.cells(depth)
         cell = cells.of(query.topics[user, place].tolist())
         interest = quantised(query.users.merged["embedding"])

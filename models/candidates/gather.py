@@ -14,6 +14,7 @@ from models.candidates.engaged import ItemToItem, SocialProof
 from models.candidates.in_network import Following, InNetwork
 from models.candidates.lists import Explore, TopicTrending, Trending
 from models.candidates.query import USERS_MAX, Query
+from models.order import true_places
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -113,7 +114,7 @@ def _merge_repeated(proposed: I32, masks: U16, bits: U16) -> None:
     repeats = np.zeros(item.shape, np.bool_)
     np.equal(item[:, 1:], item[:, :-1], out=repeats[:, 1:])
     repeats &= item >= 0
-    user, at = np.nonzero(repeats)
+    user, at = true_places(repeats)
     if not len(user):
         return
     column = keys[user, at] & _COLUMN_MASK

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.features.whole import direction, log2_whole
 from models.merge import AFFINITY_UNIT, HOUR_S, RING, UNDO_BIT, VERB_BITS
+from models.order import true_places
 from models.tables import DECAY_NEGATIVE, DECAY_POSITIVE, GRID, decay, exp2_fixed
 from models.user_row import AUTHORS_MAX, TOPICS_MAX
 from models.verbs import Role
@@ -74,7 +75,7 @@ class Interests:
 
     def standing(self, role: Role) -> tuple[I64, U64]:
         """User int64[k] and item fp uint64[k] of the ring's entries of a role that no later undo withdrew."""
-        user, place = (self._standing & (self.ring.role == role)).nonzero()
+        user, place = true_places(self._standing & (self.ring.role == role))
         return user, self.ring.fp[user, place]
 
     @cached_property
@@ -99,7 +100,7 @@ class Interests:
         slots = self.ring_slots
         weight = np.where(slots >= 0, self.ring.weight, 0).astype(np.float64)
         # whole numbers: 16 * 64 * 2^12 * 2^7 < 2^53, so any order of summation gives the same
-        items = self.scene.index.embedding[np.maximum(slots, 0)].astype(np.float64)
+        items = self.scene.index.embedding.take(np.maximum(slots, 0), axis=0).astype(np.float64)
         return direction(np.matmul(weight[:, None, :], items)[:, 0, :].astype(np.int64))
 
     @cached_property
@@ -110,8 +111,7 @@ class Interests:
     @cached_property
     def known_entries(self) -> tuple[I64, I64]:
         """User int64[k] and place int64[k] of the ring's entries with live items."""
-        user, place = np.nonzero(self.ring_slots >= 0)
-        return user, place
+        return true_places(self.ring_slots >= 0)
 
     def short(self, cell: I64 | I32, user: I64, place: I64, cells: int) -> F64:
         """float64[2, cells]: log2(1 + sum) of the ring's weights for and against; `cell` of (user, place)."""

@@ -66,7 +66,7 @@ class Pairs:
         if not len(self._pair):
             return _NONE, _NONE
         owner = self._table.take(wanted.cell)
-        place = owner.nonzero()[0]
+        place = (owner != 0).nonzero()[0]
         which, pair = owner.take(place) - 1, wanted.pair.take(place)
         equal = self._pair.take(which) == pair
         if len(self._rest):

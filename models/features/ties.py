@@ -17,6 +17,7 @@ from models.features.pairs import pair_codes
 from models.fingerprint import FP32
 from models.graph import KIND_TOPIC
 from models.lookups import Relation
+from models.order import true_places
 
 if TYPE_CHECKING:
     from models.features.scene import Scene
@@ -77,9 +78,9 @@ class TopicTies:
     def __init__(self, scene: Scene) -> None:
         interests, topics = scene.interests, scene.index.by_topic
         ring_user, place = interests.known_entries
-        recent = scene.index.topics[interests.ring_slots[ring_user, place]]
-        entry, which = np.nonzero(recent >= 0)
-        held_user, held_place = np.nonzero(interests.rows["topic_fp"])
+        recent = scene.index.topics.take(interests.ring_slots[ring_user, place], axis=0)
+        entry, which = true_places(recent >= 0)
+        held_user, held_place = true_places(interests.rows["topic_fp"] != 0)
         tied = [scene.lookups.edges(name, KIND_TOPIC) for name in ("follows", "mutes", "blocks")]
         fp32 = [interests.rows["topic_fp"][held_user, held_place].astype(np.uint64), *(fp for _, fp in tied)]
         number = np.concatenate([topics.get(np.concatenate(fp32)), recent[entry, which]])
