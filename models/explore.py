@@ -63,8 +63,9 @@ def fill_slots(best: I64, alive: Bools, seeds: U64, share: float, length: int) -
     best = best[:, : length + int(explored.sum(axis=1).max())]  # drawn ones leave no more holes than that
     rest = free.reshape(-1).take(best + np.arange(len(best))[:, None] * alive.shape[1])
     ranked = np.zeros(best.shape, np.int64)
-    where, _ = np.nonzero(rest)
-    ranked[where, (np.cumsum(rest, axis=1) - 1)[rest]] = best[rest]
+    left = rest.reshape(-1).nonzero()[0]
+    column = (np.cumsum(rest, axis=1) - 1).reshape(-1).take(left)
+    ranked.reshape(-1)[left // best.shape[1] * best.shape[1] + column] = best.reshape(-1).take(left)
     before = np.cumsum(explored, axis=1)  # explored slots up to each one
     place = np.take_along_axis(ranked, np.maximum(np.arange(length) - before, 0), axis=1)
     place[user, slot] = drawn_place

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from models.groups import run_sizes, run_starts
+
 Bools = NDArray[np.bool_]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -70,7 +72,12 @@ def run_places(groups: I64) -> I64:
 def run_begins(keys: I64) -> I64:
     """int64[U, C]: where in its sorted row each key's run begins; keys of a run differ in the place only."""
     run = keys >> PLACE_BITS
-    begins = np.zeros(keys.shape, np.int64)
-    np.multiply(run[:, 1:] != run[:, :-1], np.arange(1, keys.shape[1]), out=begins[:, 1:])
-    np.maximum.accumulate(begins, axis=1, out=begins)
+    begins = np.empty_like(keys)
+    begins[:] = np.arange(keys.shape[1])
+    again = np.zeros(keys.shape, np.bool_)
+    np.equal(run[:, 1:], run[:, :-1], out=again[:, 1:])
+    flat = again.reshape(-1).nonzero()[0]  # few or some: only they are told where their runs begin
+    starts = run_starts(flat - np.arange(len(flat)))
+    begin = begins.reshape(-1).take(flat.take(starts) - 1)
+    begins.reshape(-1)[flat] = begin.repeat(run_sizes(starts, len(flat)))
     return begins

@@ -6,6 +6,7 @@ However users are grouped into slices, each one's feed is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from models.explore import Slots, fill_slots
 from models.features import Features, ItemMemo, Scene, SceneFeatures
 from models.features.registry import FEATURES
 from models.item_index import ItemIndex
-from models.order import order, places
+from models.order import order, places, true_places
 from models.policy import Policy
 from models.ranked_feed import Emitted, RankedFeed
 from models.rules import AUTHOR_DIVERSITY, Ruled, apply_rules, falling
@@ -173,21 +174,18 @@ class Ranker:
         self, feeds: list[RankedFeed], emitted: Emitted, features: Features
     ) -> list[RankedFeed]:
         """Features of all entries for a share of the users, of the explored ones for the others."""
-        fps = np.array([feed.user_fp for feed in feeds], np.uint64)
+        slots = emitted.slots
         below = round(self.policy.budgets.served_features_share * (1 << 32))
-        whole = splitmix64(fps ^ FEATURED_STREAM) >> np.uint64(32) < np.uint64(below)
-        wanted = [
-            np.arange(len(feed)) if everything else np.flatnonzero(feed.explored)
-            for feed, everything in zip(feeds, whole.tolist(), strict=True)
-        ]
-        flat = [emitted.flat[part][some] for part, some in zip(emitted.parts, wanted, strict=True)]
-        if not sum(map(len, flat)):
+        whole = splitmix64(emitted.scene.users.fp ^ FEATURED_STREAM) >> np.uint64(32) < np.uint64(below)
+        wanted = emitted.of_slots(slots.explored | whole[:, None]).nonzero()[0]
+        if not len(wanted):
             return feeds
-        values = features.some(np.arange(len(FEATURES)), np.concatenate(flat)).astype(np.int32)
-        ends = np.cumsum([len(part) for part in flat])
-        for feed, some, end in zip(feeds, wanted, ends.tolist(), strict=True):
-            if len(some):
-                feed.features, feed.featured = values[:, end - len(some) : end], some
+        values = features.some(np.arange(len(FEATURES)), emitted.flat.take(wanted)).astype(np.int32)
+        starts = np.array([part.start for part in emitted.parts])
+        begins = wanted.searchsorted([*starts, len(emitted)]).tolist()
+        for feed, start, (begin, end) in zip(feeds, starts.tolist(), pairwise(begins), strict=True):
+            if begin < end:
+                feed.features, feed.featured = values[:, begin:end], wanted[begin:end] - start
         return feeds
 
 
@@ -207,5 +205,9 @@ def _counts(sources: NDArray[np.uint16]) -> dict[str, I64]:
 
 def _by_user(counts: dict[str, I64], users: int) -> list[dict[str, int]]:
     """Counts above 0 by name, for each user."""
-    rows = [values.tolist() for values in counts.values()]
-    return [{name: row[u] for name, row in zip(counts, rows, strict=True) if row[u]} for u in range(users)]
+    table = np.array(list(counts.values()), np.int64).reshape(-1, users).T
+    names, found = list(counts), [dict[str, int]() for _ in range(users)]
+    user, which = true_places(table != 0)
+    for u, name, count in zip(user.tolist(), which.tolist(), table[user, which].tolist(), strict=True):
+        found[u][names[name]] = count
+    return found

@@ -28,7 +28,7 @@ def relation_hits(scene: Scene, mark: int) -> Bools:
     hits: Bools = (scene.author_marks & bit) != 0
     ties = scene.topic_ties
     if (ties.marks & bit).any():
-        for marks in np.moveaxis(scene.topic_marks, 2, 0):
+        for marks in scene.topic_marks:
             hits |= (marks & bit) != 0
     return hits
 

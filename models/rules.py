@@ -102,7 +102,9 @@ class Seen:
     name = "seen"
 
     def drops(self, field: Field) -> Bools:
-        return field.scene.seen_times >= field.policy.rules.seen_times_max
+        hits, seen = np.zeros(field.scene.shape, np.bool_), field.scene.seen
+        hits.reshape(-1)[seen.place[seen.times >= field.policy.rules.seen_times_max]] = True
+        return hits
 
 
 class Blocked:
@@ -141,7 +143,7 @@ class Duplicate:
         scene, dropped = field.scene, np.zeros(field.scene.shape, np.bool_)
         titles = scene.index.title_fp.take(scene.at)
         texts = (titles ^ scene.author.astype(np.uint64) * _MIX).view(np.int64) >> 13 & _GROUP_MAX
-        texts[~field.alive | (titles == 0)] = -1
+        np.putmask(texts, ~field.alive | (titles == 0), -1)
         texts <<= PLACE_BITS
         texts |= np.arange(texts.shape[1])
         texts.sort(axis=1)
@@ -168,7 +170,9 @@ class Fatigue:
 
     def factors(self, field: Field) -> F64:
         powers = falling(field.policy.rules.fatigue_factor, 0, FATIGUE_TIMES_MAX + 1)
-        return powers.take(np.minimum(field.scene.seen_times, FATIGUE_TIMES_MAX).astype(np.int64))
+        factors, seen = np.full(field.scene.shape, float(GRID)), field.scene.seen
+        factors.reshape(-1)[seen.place] = powers.take(np.minimum(seen.times, FATIGUE_TIMES_MAX))
+        return factors
 
 
 class OutOfNetwork:
@@ -253,9 +257,10 @@ def apply_rules(scene: Scene, policy: Policy, names: tuple[str, ...], score: F64
 def weakened(score: F64, factor: F64) -> F64:
     """floor(score * factor / 4096), of a negative score floor(score * (8192 - factor) / 4096): a factor below
     1 always means later."""
-    effect = np.where(score < 0, 2.0 * GRID - factor, factor)
-    effect *= score
-    effect /= GRID
+    effect = score * factor
+    below = (score < 0).reshape(-1).nonzero()[0]
+    effect.reshape(-1)[below] = score.reshape(-1).take(below) * (2.0 * GRID - factor.reshape(-1).take(below))
+    effect *= 1 / GRID
     np.floor(effect, out=effect)
     return np.maximum(effect, -SCORE_MAX, out=effect)
 

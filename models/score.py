@@ -56,10 +56,13 @@ class RateLift:
 
     def score(self, features: Features) -> F64:
         """See Scorer."""
-        parts = self.probabilities(features)
-        parts *= np.array(self.values)[:, None, None]
-        score: F64 = parts.sum(axis=0)
-        score /= GRID
+        score: F64 | None = None
+        for exponent, value in zip(features.weighted(self._weights), self.values, strict=True):
+            # one head at a time stays in the processor's cache
+            worth = np.multiply(_rate(exponent), value, dtype=np.float64)
+            score = worth if score is None else np.add(score, worth, out=score)
+        assert score is not None
+        score *= 1 / GRID
         np.floor(score, out=score)
         return np.clip(score, -SCORE_MAX, SCORE_MAX, out=score)
 
@@ -68,12 +71,12 @@ class RateLift:
         return exp2_rate(features.weighted(self._weights))
 
 
-def _rates() -> F64:
-    """float64[102,401]: floor(EXP2[k] * 2^(e - 6) + 1/2) for y = 4096 e + k = -102,400 .. 0."""
+def _rates() -> NDArray[np.float32]:
+    """float32[102,401]: floor(EXP2[k] * 2^(e - 6) + 1/2) for y = 4096 e + k = -102,400 .. 0."""
     y = np.arange(EXPONENT_MIN, 1)
     shift = EXP2_BITS - RATE_BITS - (y >> GRID_BITS)
     rates: NDArray[np.int64] = (EXP2[y & (GRID - 1)] + (np.int64(1) << (shift - 1))) >> shift
-    return rates.astype(np.float64)
+    return rates.astype(np.float32)
 
 
 _RATES = _rates()
@@ -85,5 +88,10 @@ def exp2_rate(y: F64) -> F64:
     >>> exp2_rate(np.array([0.0, -4096.0, 99.0, -999999.0])).tolist()
     [16777216.0, 8388608.0, 16777216.0, 1.0]
     """
+    return _rate(y).astype(np.float64)
+
+
+def _rate(y: F64) -> NDArray[np.float32]:
+    """The same, as float32 holds it: up to 2^24 exactly."""
     whole = (y - EXPONENT_MIN).astype(np.int64)  # what is below 0, cut towards it, is clipped to 0 below
     return _RATES.take(whole, mode="clip")

@@ -21,12 +21,13 @@ fatigue = Family("fatigue")
 @fatigue.pair("seen", "item.fp")
 def seen_times(scene: Scene, out: F64) -> None:
     """log2(1 + impressions of this item to this user)."""
-    out[...] = log2_whole(scene.seen_times + 1.0)
+    out[...] = 0.0
+    out.reshape(-1)[scene.seen.place] = log2_whole((scene.seen.times + 1).astype(np.float64))
 
 
 @fatigue.pair("seen", "item.fp")
 def seen_lately(scene: Scene, out: F64) -> None:
     """Impressions of this item to this user (at most 16), halved with every day since the last."""
-    np.minimum(scene.seen_times, TIMES_MAX, out=out)
-    out *= GRID
-    np.floor(np.ldexp(out, -np.minimum(scene.seen_days, DAYS_MAX).astype(np.int64)), out=out)
+    out[...] = 0.0
+    times, days = np.minimum(scene.seen.times, TIMES_MAX), np.minimum(scene.seen.days, DAYS_MAX)
+    out.reshape(-1)[scene.seen.place] = times * GRID >> days

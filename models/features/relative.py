@@ -52,7 +52,10 @@ def share_above(values: I64, real: Bools) -> F64:
     |values| < 2^45, C <= 2,048.
     """
     last = 2 * _VALUE_MAX
-    keys = np.where(real, _VALUE_MAX - values, last) << PLACE_BITS | np.arange(values.shape[1])
+    keys = _VALUE_MAX - values
+    keys[~real] = last
+    keys <<= PLACE_BITS
+    keys |= np.arange(values.shape[1])
     keys.sort(axis=1)
     above = np.empty(values.shape)
     above.reshape(-1)[placed(places(keys))] = run_begins(keys)

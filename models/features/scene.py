@@ -7,7 +7,7 @@ in slot 0; `real` says so.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,15 @@ class ItemValues(Protocol):
     def plane(self, name: str, at: I64) -> F64:
         """float64 in the shape of `at`: one feature of items."""
         ...
+
+
+class Seen(NamedTuple):
+    """k candidates that were shown, by flat places int64[k] in [U * C]: `times` int64[k], as far as the seen
+    pages go, and `days` int64[k] since the last time."""
+
+    place: I64
+    times: I64
+    days: I64
 
 
 class Scene:
@@ -85,8 +94,12 @@ class Scene:
 
     @cached_property
     def topics(self) -> I32:
-        """int32[U, C, k <= 4]: topic numbers of the index, -1 = none; no item has more than k."""
-        return self.index.topics.take(self.at, axis=0)[:, :, : self.index.topics_most]
+        """int32[k <= 4, U, C]: topic numbers of the index, -1 = none; no item has more than k."""
+        topics = np.empty((self.index.topics_most, *self.shape), np.int32)
+        flat, at = self.index.topics.reshape(-1), self.at * self.index.topics.shape[1]
+        for place, plane in enumerate(topics):
+            flat.take(at + place, out=plane, mode="clip")  # clip: without a copy of `out`
+        return topics
 
     @cached_property
     def asked(self) -> Asked:
@@ -120,7 +133,7 @@ class Scene:
 
     @cached_property
     def topic_marks(self) -> NDArray[np.uint8]:
-        """uint8[U, C, 4]: likewise of each topic."""
+        """uint8[k <= 4, U, C]: likewise of each topic."""
         return self.topic_ties.marks.take(self.topic_ties.cell)
 
     @cached_property
@@ -134,17 +147,19 @@ class Scene:
 
         The dot product and both squares are whole numbers below 2^24, exact in float32 in any order.
         """
-        items = self.index.embedding.take(self.at, axis=0)
-        asked = np.stack([self.interests.long_direction, self.interests.short_direction], axis=2)
-        dots, vectors = np.empty((2, *self.shape)), np.empty(items.shape[1:], np.float32)
+        embedding = self.index.embedding
+        asked = np.stack([self.interests.long_direction, self.interests.short_direction])
+        found = np.empty((2, *self.shape), np.float32)
+        vectors = np.empty((self.shape[1], embedding.shape[1]), np.float32)
         for user in range(self.shape[0]):  # one at a time stays in the processor's cache
-            np.copyto(vectors, items[user])
-            dots[:, user] = np.dot(vectors, asked[user]).T
-        sizes = (asked.astype(np.float64) ** 2).sum(axis=1).T
+            np.copyto(vectors, embedding.take(self.at[user], axis=0))
+            np.dot(vectors, asked[0, user], out=found[0, user])
+            np.dot(vectors, asked[1, user], out=found[1, user])
+        sizes = np.vecdot(asked, asked).astype(np.float64)
         norms = sizes[:, :, None] * self.index.embedding_square.take(self.at)
         np.sqrt(norms, out=norms)
         np.maximum(norms, 1.0, out=norms)
-        dots *= GRID
+        dots = np.multiply(found, float(GRID), dtype=np.float64)
         return floor_div(dots, norms, out=dots)
 
     @cached_property
@@ -165,21 +180,15 @@ class Scene:
     @cached_property
     def seen_times(self) -> F64:
         """float64[U, C]: how often the item was shown to the user, as far as the seen pages go."""
-        return self._seen[0]
+        times = np.zeros(self.shape)
+        times.reshape(-1)[self.seen.place] = self.seen.times
+        return times
 
     @cached_property
-    def seen_days(self) -> F64:
-        """float64[U, C]: days since the item was last shown; 0 where it never was."""
-        return self._seen[1]
-
-    @cached_property
-    def _seen(self) -> tuple[F64, F64]:
-        times, days = np.zeros(self.shape), np.zeros(self.shape)
+    def seen(self) -> Seen:
+        """Which candidates were shown to their users."""
         place, which = Pairs.of([e >> np.uint64(32) for e in self.users.seen]).find(self.asked)
-        if len(place):
-            hit = np.concatenate(self.users.seen).take(which).astype(np.int64)
-            shown = hit & 0xFFFF
-            since = np.maximum(self.as_of_ms // DAY_MS - ((hit >> 16) & 0xFFFF), 0)
-            times.reshape(-1)[place] = shown
-            days.reshape(-1)[place] = np.where(shown > 0, since, 0)
-        return times, days
+        hit = np.concatenate(self.users.seen).take(which).astype(np.int64)
+        times = hit & 0xFFFF
+        since = np.maximum(self.as_of_ms // DAY_MS - ((hit >> 16) & 0xFFFF), 0)
+        return Seen(place, times, since)

@@ -18,6 +18,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 DAY_BITS = 16
+_LOG_COUNT = log2_whole(np.arange(1.0, ENGAGERS + 2))
 
 social = Family("social")
 
@@ -29,12 +30,12 @@ def followed_engagers(scene: Scene, out: F64) -> None:
     followees = scene.lookups.followees
     if not len(followees.user):
         return
-    row, place = np.divmod(_maybe_followed(scene), ENGAGERS)
-    edges = scene.index.derived["engagers"][scene.at.reshape(-1).take(row), place]
+    flat = _maybe_followed(scene)
+    row = flat // ENGAGERS
+    edges = scene.index.derived["engagers"][scene.at.reshape(-1).take(row), flat - row * ENGAGERS]
     wanted = asked(row // scene.shape[1], edges >> np.uint64(DAY_BITS))
     hits = row[Pairs(scene.shape[0], followees.user, followees.fp48).find(wanted)[0]]
-    count = np.bincount(hits, minlength=out.size).astype(np.float64)
-    out[...] = log2_whole(count + 1.0).reshape(scene.shape)
+    out[...] = _LOG_COUNT.take(np.bincount(hits, minlength=out.size)).reshape(scene.shape)
 
 
 def _maybe_followed(scene: Scene) -> I64:

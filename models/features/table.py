@@ -80,7 +80,8 @@ class SceneFeatures:
                 out += values.take(scene.author_ties.code)
         if weights.of(Of.TOPIC).any():
             for out, values in zip(sums, weights.of(Of.TOPIC) @ self._block(Of.TOPIC), strict=True):
-                out += over_topics(values.take(scene.topic_ties.cell))
+                for cell in scene.topic_ties.cell:
+                    out += values.take(cell)
         return sums
 
     def planes(self, out: F64 | None = None) -> F64:
@@ -138,8 +139,11 @@ class SceneFeatures:
             return values.take(flat // scene.shape[1], axis=1)
         if of is Of.AUTHOR:
             return values.take(scene.author_ties.code.reshape(-1).take(flat), axis=1)
-        cells = scene.topic_ties.cell.reshape(scene.item.size, -1).take(flat, axis=0)
-        return over_topics(values.take(cells, axis=1))
+        cells = scene.topic_ties.cell.reshape(-1, scene.item.size).take(flat, axis=1)
+        found: F64 = values.take(cells[0], axis=1)
+        for more in cells[1:]:
+            found += values.take(more, axis=1)
+        return found
 
     def _block(self, of: Of) -> F64:
         """float64[k, points]: the kind's features by user, by author code or by topic cell."""
@@ -159,9 +163,3 @@ class SceneFeatures:
             FEATURES[row].compute(self.scene, plane := np.empty(self.scene.shape))
             self._pairs[row] = plane
         return self._pairs[row]
-
-
-def over_topics(values: F64) -> F64:
-    """float64[...]: sums over the last axis, of an item's topics; whole numbers, so any order is exact."""
-    sums: F64 = values @ np.ones(values.shape[-1])
-    return sums

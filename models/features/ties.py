@@ -69,7 +69,7 @@ class AuthorTies:
 
 
 class TopicTies:
-    """`cell` int64[U, C, k <= 4]: of each candidate's user and topics. Topics that any of the slice's users
+    """`cell` int64[k <= 4, U, C]: of each candidate's user and topics. Topics that any of the slice's users
     has to do with have cells of their own; each user's first cell is for all others, and for none.
 
     By cell: `marks` uint8[cells], bits FOLLOWED, MUTED, BLOCKED; `liking` float64[5, cells] by VALUES.
@@ -89,8 +89,7 @@ class TopicTies:
         width = int(local.max(initial=0)) + 1
         first = np.arange(scene.shape[0]) * width
         cell = first[user] + local
-        self.cell: I64 = asked.reshape(scene.shape[0], -1) + first[:, None]
-        self.cell = self.cell.reshape(*scene.shape, -1)
+        self.cell: I64 = asked + first[:, None]
         size = scene.shape[0] * width
         self.liking: F64 = np.zeros((len(VALUES), size))
         self.marks: U8 = np.zeros(size, np.uint8)
