@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.candidates.query import USER_TOPICS_MAX, Query
 from models.candidates.ranking import largest
+from models.groups import run_sizes, run_starts
 from models.order import true_places
 
 I16 = NDArray[np.int16]
@@ -26,12 +27,16 @@ class Embedding:
     def propose(self, query: Query, reach: int) -> I32:
         depth, (user, place) = query.limits.cell_items, true_places(query.topics >= 0)
         cells = query.index.cells(depth)
-        cell = cells.of(query.topics[user, place].tolist())
-        interest = quantised(query.users.merged["embedding"])
+        cell = np.array(cells.of(query.topics[user, place].tolist()), np.int64)
+        by_cell = cell.argsort()  # users of one cell side by side: it is read once for all of them
+        user, place, cell = user.take(by_cell), place.take(by_cell), cell.take(by_cell)
+        interest = quantised(query.users.merged["embedding"]).take(user, axis=0)
         dots = np.empty((len(cell), depth), np.float32)
         # whole numbers below 2^24: the same in any order of summation
-        for out, u, c in zip(dots, user.tolist(), cell, strict=True):
-            np.dot(cells.embedding[c], interest[u], out=out)
+        begins = run_starts(cell)
+        ends = begins + run_sizes(begins, len(cell))
+        for c, begin, end in zip(cell.take(begins).tolist(), begins.tolist(), ends.tolist(), strict=True):
+            np.dot(interest[begin:end], cells.embedding[c].T, out=dots[begin:end])
         items = cells.items.take(cell, axis=0)
         found = dots.astype(np.int64)
         found += _DOT_BIAS
