@@ -84,10 +84,12 @@ class Postings:
         return np.concatenate(found), np.concatenate(groups)
 
     def numbered(self, some: NDArray[np.integer], *asked: NDArray[np.integer]) -> list[I32]:
-        """Small numbers instead of groups: the k groups `some` get some of 1..k (equal ones the same), all
-        others, and -1, get 0. Returns int32 arrays in the shapes of `asked`."""
-        numbers = self._numbers
-        numbers[some] = np.arange(1, len(some) + 1)
+        """Small numbers instead of groups: the k different groups among `some` get 1..k, all others, and -1,
+        get 0. Returns int32 arrays in the shapes of `asked`."""
+        numbers, each = self._numbers, np.arange(len(some), dtype=np.int32)
+        numbers[some] = each
+        last = (numbers.take(some) == each).nonzero()[0]
+        numbers[some.take(last)] = np.arange(1, len(last) + 1)
         found = [numbers.take(groups) for groups in asked]
         numbers[some] = 0
         return found

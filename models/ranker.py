@@ -206,7 +206,8 @@ def _counts(sources: NDArray[np.uint16]) -> dict[str, I64]:
 def _by_user(counts: dict[str, I64], users: int) -> list[dict[str, int]]:
     """Counts above 0 by name, for each user."""
     table = np.array(list(counts.values()), np.int64).reshape(-1, users).T
-    names, found = list(counts), [dict[str, int]() for _ in range(users)]
+    names = list(counts)
+    found: list[dict[str, int]] = [{} for _ in range(users)]
     user, which = true_places(table != 0)
     for u, name, count in zip(user.tolist(), which.tolist(), table[user, which].tolist(), strict=True):
         found[u][names[name]] = count

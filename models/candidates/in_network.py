@@ -86,6 +86,6 @@ def _affinity(query: Query, authors: I32) -> I64:
     rows, (user, place, author) = query.users.merged, query.lookups.liked
     net = rows["author_pos"].astype(np.int64) - rows["author_neg"]
     own, theirs = query.index.by_author.numbered(author, author, authors)
-    table = np.zeros((len(query), len(author) + 1), np.int64)
+    table = np.zeros((len(query), int(own.max(initial=0)) + 1), np.int64)
     table[user, own] = net[user, place]
     return table.take(theirs + np.arange(len(query))[:, None] * table.shape[1])

@@ -98,6 +98,11 @@ class Moment:
         self.index, self.at, self.as_of_ms = index, at, as_of_ms
 
     @cached_property
+    def created_ms(self) -> I64:
+        """int64[m]."""
+        return self.index.created_ms.take(self.at)
+
+    @cached_property
     def last_s(self) -> NDArray[np.uint32]:
         """uint32[m]: the 5 minutes of the last engagement, 0 = never."""
         words = self.index.derived.view(np.uint32)
@@ -106,7 +111,7 @@ class Moment:
     @cached_property
     def age_minutes(self) -> F64:
         """float64[m] >= 0."""
-        minutes = (self.as_of_ms - self.index.created_ms.take(self.at)).astype(np.float64)
+        minutes = (self.as_of_ms - self.created_ms).astype(np.float64)
         minutes /= float(MINUTE_MS)
         np.floor(minutes, out=minutes)
         return np.maximum(minutes, 0.0, out=minutes)

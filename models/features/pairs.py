@@ -97,9 +97,9 @@ def pair_codes(groups: Postings, user: I64, group: I32, asked: I32) -> tuple[I32
     [[1, 2], [[1], [0]]]
     """
     own, theirs = groups.numbered(group, group, asked)
-    width = len(group) + 1
+    width = int(own.max(initial=0)) + 1
     table = np.zeros(len(asked) * width, np.int32)
     cell = user * width + own
-    table[cell] = np.arange(1, width)
+    table[cell] = np.arange(1, len(group) + 1)
     first = np.arange(len(asked)) * width
     return table.take(cell), table.take(theirs + first[:, None])

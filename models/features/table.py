@@ -108,6 +108,7 @@ class SceneFeatures:
             FEATURES[row].compute(self.scene, plane)
         flat = planes.reshape(len(planes), self.scene.item.size)
         moment = Moment(self.scene.index, self.scene.at.reshape(-1), self.scene.as_of_ms)
+        moment.created_ms = self.scene.created_ms.reshape(-1)
         for row, plane in zip(moments.tolist(), flat[len(rows) :], strict=True):
             FEATURES[row].compute(moment, plane)
         return (np.hstack([matrix, more]) @ flat).reshape(-1, *self.scene.shape)

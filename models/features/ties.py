@@ -85,7 +85,7 @@ class TopicTies:
         fp32 = [interests.rows["topic_fp"][held_user, held_place].astype(np.uint64), *(fp for _, fp in tied)]
         number = np.concatenate([topics.get(np.concatenate(fp32)), recent[entry, which]])
         user = np.concatenate([held_user, *(owner for owner, _ in tied), ring_user[entry]])
-        local, asked = topics.numbered(np.unique(number[number >= 0]), number, scene.topics)
+        local, asked = topics.numbered(number[number >= 0], number, scene.topics)
         width = int(local.max(initial=0)) + 1
         first = np.arange(scene.shape[0]) * width
         cell = first[user] + local

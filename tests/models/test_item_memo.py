@@ -132,5 +132,6 @@ def test_small_numbers_leave_nothing_behind() -> None:
     groups = Postings(48, 20, 20, lambda item: (item, item))
     own, asked = groups.numbered(np.array([7, 3, 7]), np.array([7, 3, 7]), np.array([[3, 5, -1]]))
     assert own[0] == own[2] != own[1]
+    assert sorted(set(own.tolist())) == [1, 2], "tables by these numbers are no wider than they must be"
     assert asked.tolist() == [[own[1], 0, 0]]
     assert groups.numbered(np.array([5]), np.array([7, 3, 5]))[0].tolist() == [0, 0, 1]
