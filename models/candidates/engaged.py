@@ -49,7 +49,9 @@ class ItemToItem:
         ranks = table.of(engagers[seed_user, seed, place])
         named = _named(seed_user, ranks)[ranks != NO_RANK]
         items = pool_items(table.pool, most_named(named, len(query), reach + ITEM_SEEDS_MAX))
-        known = (items[:, :, None] == slots[:, None, :]).any(axis=2)
+        known = np.zeros(items.shape, np.bool_)
+        for seeds in slots.T:
+            known |= items == seeds[:, None]
         order = np.argsort(known, axis=1, kind="stable")[:, :reach]  # the seeds themselves go to the end ...
         return np.take_along_axis(np.where(known, np.int32(-1), items), order, axis=1)  # ... and out
 

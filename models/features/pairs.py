@@ -52,10 +52,10 @@ class Pairs:
         self._rest, self._rest_which = self._pair.take(lost), lost
 
     @classmethod
-    def of(cls, keys: Sequence[U64]) -> Pairs:
-        """Of one array of keys (below 2^48) per user."""
+    def of(cls, keys: Sequence[U64], bits: int = 0) -> Pairs:
+        """Of one array of keys (below 2^48, behind so many other bits) per user."""
         user = np.arange(len(keys)).repeat(list(map(len, keys)))
-        return cls(len(keys), user, np.concatenate(keys))
+        return cls(len(keys), user, np.concatenate(keys) >> np.uint64(bits))
 
     def __len__(self) -> int:
         return len(self._pair)

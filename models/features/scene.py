@@ -187,7 +187,7 @@ class Scene:
     @cached_property
     def seen(self) -> Seen:
         """Which candidates were shown to their users."""
-        place, which = Pairs.of([e >> np.uint64(32) for e in self.users.seen]).find(self.asked)
+        place, which = Pairs.of(self.users.seen, 32).find(self.asked)
         hit = np.concatenate(self.users.seen).take(which).astype(np.int64)
         times = hit & 0xFFFF
         since = np.maximum(self.as_of_ms // DAY_MS - ((hit >> 16) & 0xFFFF), 0)
