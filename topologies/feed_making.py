@@ -5,9 +5,10 @@ What an item says of itself and why it is there are encoded once and kept; a fee
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import accumulate
 
 import numpy as np
 import orjson
@@ -21,13 +22,14 @@ from models.ranked_feed import RankedFeed
 from models.ranker import Ranker
 from models.score import Scorer
 from streams.feeds import FeedToWrite
+from topologies.feed_topics import most_carried
+from topologies.kept_parts import KeptParts
 from topologies.user_shard import UserShard
 from wire.chunks import Entries, item_part, reason_part
 from wire.version import Version
 
 I64 = NDArray[np.int64]
 PARTS_KEPT_MAX = 200_000
-FEED_TOPICS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,9 @@ class FeedMaker:
     seed: int
     generation: int = 1
     ranker: Ranker = field(init=False)
-    _parts: dict[int, bytes] = field(default_factory=dict)
-    _reasons: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    _parts: KeptParts[bytes] = field(default_factory=partial(KeptParts[bytes], PARTS_KEPT_MAX))
+    _ids: KeptParts[str] = field(default_factory=partial(KeptParts[str], PARTS_KEPT_MAX))
+    _reasons: KeptParts[bytes] = field(default_factory=partial(KeptParts[bytes], PARTS_KEPT_MAX))
 
     def __post_init__(self) -> None:
         self.ranker = Ranker(self.policy, self.index, self.seed)
@@ -165,16 +168,33 @@ class FeedMaker:
         known: ItemsKnown | None = None,
     ) -> list[MadeFeed]:
         """Feeds of a batch on one surface; `tick`: what the index was last refreshed at, now."""
-        versions = [
-            str(Version(self.generation, position, max(tick, 0), as_of_ms)) for position in batch.positions
-        ]
+        version_at = {
+            position: str(Version(self.generation, position, max(tick, 0), as_of_ms))
+            for position in set(batch.positions)
+        }
+        versions = [version_at[position] for position in batch.positions]
         feeds = self.ranker.rank(batch.users, surface, versions, as_of_ms)
-        return [self._made(feed, known) for feed in feeds]
+        return self._made(feeds, known)
 
-    def _made(self, ranked: RankedFeed, known: ItemsKnown | None) -> MadeFeed:
-        items = ranked.items.tolist()
-        entries = Entries(self._item_parts(items), ranked.scores.tolist(), self._reason_parts(ranked))
-        feed = FeedToWrite(
+    def _made(self, ranked: Sequence[RankedFeed], known: ItemsKnown | None) -> list[MadeFeed]:
+        """What entries are made of is looked up for all feeds at once: most of it costs per call."""
+        items = np.concatenate([one.items for one in ranked])
+        parts = self._parts.take(items, lambda item: entry_of(self.index, item))
+        reasons = self._reason_parts(ranked)
+        ids = self._ids.take(items, self.index.ids.__getitem__)
+        lengths = [len(one) for one in ranked]
+        feed = np.repeat(np.arange(len(ranked)), lengths)
+        topics = most_carried(self.index.topics[items], feed, len(ranked), self.index.topic_ids)
+        ends = accumulate(lengths)
+        made = []
+        for one, end, its_topics in zip(ranked, ends, topics, strict=True):
+            own = slice(end - len(one), end)
+            entries = Entries(parts[own], one.scores, reasons[own])  # type: ignore[arg-type]  # an array
+            made.append(MadeFeed(self._to_write(one, entries, its_topics), one, ids[own], known))
+        return made
+
+    def _to_write(self, ranked: RankedFeed, entries: Entries, topics: tuple[str, ...]) -> FeedToWrite:
+        return FeedToWrite(
             ranked.user.decode(),
             ranked.surface,
             ranked.version,
@@ -183,41 +203,25 @@ class FeedMaker:
             ranked.policy,
             ranked.model,
             entries,
-            self._topics(ranked.items),
+            topics,
         )
-        ids = self.index.ids
-        return MadeFeed(feed, ranked, [ids[item] for item in items], known)
 
-    def _topics(self, items: I64) -> tuple[str, ...]:
-        """The topics that the feed's entries carry most often (equal ones by id), for after its end."""
-        counts = Counter(self.index.topics[items].ravel().tolist())
-        ids = self.index.topic_ids
-        named = [(-n, ids[t]) for t, n in counts.items() if t >= 0]
-        return tuple(name for _, name in sorted(named)[:FEED_TOPICS])
+    def _reason_parts(self, ranked: Sequence[RankedFeed]) -> list[bytes]:
+        """One model explains all feeds of a slice."""
+        explainer = ranked[0].explainer
 
-    def _item_parts(self, items: list[int]) -> list[bytes]:
-        known = list(map(self._parts.get, items))
-        if None in known:
-            if len(self._parts) >= PARTS_KEPT_MAX:
-                self._parts.clear()
-            self._parts |= {item: entry_of(self.index, item) for item in items if item not in self._parts}
-            known = [self._parts[item] for item in items]
-        return known  # type: ignore[return-value]  # those that were None are there now
+        def made(number: int) -> bytes:
+            code, source = divmod(number, len(SOURCE_NAMES))
+            return reason_part(SOURCE_NAMES[source], explainer.texts(code))
 
-    def _reason_parts(self, ranked: RankedFeed) -> list[bytes]:
-        codes = list(zip(ranked.source.tolist(), ranked.reason.tolist(), strict=True))
-        known = list(map(self._reasons.get, codes))
-        if None in known:
-            for source, code in set(codes) - self._reasons.keys():
-                why = ranked.explainer.texts(code)
-                self._reasons[source, code] = reason_part(SOURCE_NAMES[source], why)
-            known = [self._reasons[code] for code in codes]
-        return known  # type: ignore[return-value]
+        code = np.concatenate([one.reason for one in ranked])
+        source = np.concatenate([one.source for one in ranked])
+        return self._reasons.take(code * len(SOURCE_NAMES) + source, made)
 
-    def forget(self, items: Iterable[int]) -> None:
+    def forget(self, items: NDArray[np.signedinteger]) -> None:
         """These slots hold other items, or items that say something else of themselves."""
-        for item in items:
-            self._parts.pop(item, None)
+        self._parts.forget(items)
+        self._ids.forget(items)
 
 
 def entry_of(index: ItemIndex, item: int) -> bytes:

@@ -227,7 +227,7 @@ class Worker(Service):  # type: ignore[misc]
             await asyncio.sleep(0)
 
     def _items_came(self, fps: U64) -> None:
-        self.maker.forget(self.catalogue.index.lookup(fps).tolist())
+        self.maker.forget(self.catalogue.index.lookup(fps))
         self.emission.items_came(fps)
         self.told.metrics.items.set(len(self.catalogue.index))
 

@@ -23,6 +23,8 @@ CHUNK_ENTRIES = 25
 ENTRIES_MAX = 500
 CHUNKS_MAX = ENTRIES_MAX // CHUNK_ENTRIES
 PARTS_CACHED_MAX = 1 << 16
+PIECES = 4
+"""What an entry in a chunk is joined from: the comma before it, its item, its score, its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,19 @@ class Entries:
         text = orjson.dumps(self.scores, option=orjson.OPT_SERIALIZE_NUMPY)
         if b"n" in text:  # null: JSON knows no NaN and no infinity
             raise ValueError("a score is not a finite number; correct the scorer")
-        scores = text[1:-1].split(b",")
-        rows = list(map(b"".join, zip(self.items, scores, self.reasons, strict=True)))
-        return [
-            b"[" + b",".join(rows[start : start + CHUNK_ENTRIES]) + b"]"
-            for start in range(0, len(rows), CHUNK_ENTRIES)
-        ]
+        pieces = [b","] * (PIECES * len(self))
+        pieces[1::PIECES], pieces[2::PIECES], pieces[3::PIECES] = (
+            self.items,
+            text[1:-1].split(b","),
+            self.reasons,
+        )
+        found = []
+        for start in range(0, len(pieces), PIECES * CHUNK_ENTRIES):
+            chunk = pieces[start : start + PIECES * CHUNK_ENTRIES]
+            chunk[0] = b"["
+            chunk.append(b"]")
+            found.append(b"".join(chunk))
+        return found
 
 
 def decode_chunk(chunk: bytes) -> list[Entry]:

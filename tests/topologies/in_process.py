@@ -196,7 +196,7 @@ class LocalWorker:
         self.board = board
 
     def _items_came(self, fps: Any) -> None:
-        self.maker.forget(self.catalogue.index.lookup(fps).tolist())
+        self.maker.forget(self.catalogue.index.lookup(fps))
         self.emission.items_came(fps)
 
     async def caught_up(self, timeout_s: float | None = None) -> None:
