@@ -30,6 +30,7 @@ from redis.exceptions import (
 )
 
 from streams.concerns import RedisSettings
+from streams.redis_pipelines import Pipelines
 from wire.scripts import Script
 
 Command = tuple[Any, ...]
@@ -82,13 +83,17 @@ class RedisLink:
             "retry": Retry(NoBackoff(), RECONNECTS),
         }
         self._client: Any
+        self._pipelines: Pipelines | None = None
         if settings.cluster:
             self._client = RedisCluster.from_url(settings.address, **shared)
         else:
             self._client = Redis.from_url(settings.address, **shared)
+            self._pipelines = Pipelines(self._client, deadline_s)
 
     async def close(self) -> None:
         """Close connections; harmless twice."""
+        if self._pipelines is not None:
+            await self._pipelines.close()
         await self._client.aclose()
 
     async def run(self, commands: Sequence[Command]) -> list[object]:
@@ -116,15 +121,21 @@ class RedisLink:
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[object]:
         try:
-            pipe = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*_arguments(command))
-            replies: list[object] = await pipe.execute(raise_on_error=False)
+            replies = await self._replies([_arguments(command) for command in commands])
         except (*_DOWN, ResponseError) as error:  # raised, so it refuses the connection, not one command
             raise self._unavailable(error) from error
         for reply in replies:
             if isinstance(reply, Exception) and _not_now(reply):
                 raise self._unavailable(reply) from reply
+        return replies
+
+    async def _replies(self, commands: list[Command]) -> list[object]:
+        if self._pipelines is not None:
+            return await self._pipelines.run(commands)
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        replies: list[object] = await pipe.execute(raise_on_error=False)
         return replies
 
     async def _load(self, scripts: set[Script]) -> None:

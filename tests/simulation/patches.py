@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import consumer, producer
+from tests.simulation.redis_server import SimPipelines
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -73,6 +74,7 @@ class Patches:
             "streams.store.begin_close": lambda path, close: close(),
             "streams.store.WriteBatch": one.disk.batch,
             "streams.redis_link.Redis": one.redis,
+            "streams.redis_link.Pipelines": SimPipelines,
             "topologies.worker.Redis": one.redis,
             "streams.transport.FrameTable": lambda *_: None,
             "time.monotonic": loop.time,

@@ -219,3 +219,19 @@ class SimRedis:
 
     async def aclose(self) -> None:
         """The socket is shared."""
+
+
+class SimPipelines:
+    """What stands in for `streams.redis_pipelines.Pipelines`."""
+
+    def __init__(self, client: SimRedis, _deadline_s: float) -> None:
+        self._client = client
+
+    async def run(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return await pipe.execute(raise_on_error=False)
+
+    async def close(self) -> None:
+        """The socket is shared."""
