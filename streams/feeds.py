@@ -129,6 +129,8 @@ class FeedWriter:
         return outcomes
 
     def _fences(self, feeds: Sequence[FeedToWrite]) -> list[Command]:
+        for version in {feed.version for feed in feeds}:  # users of one shard mostly have the same
+            Version.parse(version)
         return [self._fence(feed) for feed in feeds if self._has_slot(feed)]
 
     async def write_patiently(
@@ -148,6 +150,7 @@ class FeedWriter:
         """The feed for those without one: of a topic, or global. Raises RedisUnavailableError."""
         feed = FeedToWrite("", surface, version, generated_at_ms, generated_at_ms, "", "", entries)
         head = self._names.fallback(surface, topic)
+        Version.parse(version)
         return _outcome((await self._run([self._fence_at(feed, head)]))[0])
 
     async def read_versions(self, surface: str, users: Sequence[str]) -> list[str | None]:
@@ -168,7 +171,6 @@ class FeedWriter:
         return self._fence_at(feed, head, self._names.pin(feed.surface, feed.user))
 
     def _fence_at(self, feed: FeedToWrite, *keys: str) -> Command:
-        Version.parse(feed.version)
         return (FENCE, keys, feed.version, self._ttl_s, *_fields(feed))
 
     async def _announce(self, feeds: Sequence[FeedToWrite], outcomes: Sequence[Outcome]) -> None:

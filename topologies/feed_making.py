@@ -63,7 +63,7 @@ class MadeFeed:
         """The record in the served log; docs/wire.md lists its fields."""
         ranked = self.ranked
         version = Version.parse(ranked.version)
-        explored = np.flatnonzero(ranked.explored)
+        explored = ranked.explored.nonzero()[0]
         record = {
             "actor": self.feed.user,
             "surface": ranked.surface,

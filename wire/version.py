@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+_TEXT = re.compile("-".join(["([0-9]+)"] * 4))
 
 
 class Version(NamedTuple):
@@ -34,7 +37,7 @@ class Version(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Version:
         """Raises ValueError when `text` was not made by `str(Version)`."""
-        parts = text.split("-")
-        if len(parts) != 4 or not all(p.isascii() and p.isdigit() for p in parts):
+        found = _TEXT.fullmatch(text)
+        if found is None:
             raise ValueError(f"{text!r} is not a feed version")
-        return cls(*(int(p) for p in parts))
+        return cls(*map(int, found.groups()))
