@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.fingerprint import FP32, fp64
 from models.items import DERIVED, ENGAGERS
 from models.slots import Slots, doubled
-from models.words import title_words, word_bits
+from models.words import title_bits
 
 I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
@@ -115,7 +115,7 @@ class ItemColumns:
     def entitle(self, slots: I64, titles: list[str | None]) -> None:
         """What rules ask of titles: whether two are equal, and which may have a word."""
         self.title_fp[slots] = [fp64(title.encode()) if title else 0 for title in titles]
-        self.title_bits[slots] = [word_bits(title_words(title)) if title else 0 for title in titles]
+        self.title_bits[slots] = [title_bits(title) if title else 0 for title in titles]
 
     def _grow(self) -> None:
         self.fp, self.created_ms, self.author = (

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from models.cells import CELL_ITEMS_MAX, Cells
-from models.fingerprint import FP32, fp64
+from models.fingerprint import FP32, fp64, fp64s
 from models.hash_index import HashIndex
 from models.item_columns import (
     EMBEDDING_DIM,
     ENGAGER_BITS_MASK,
-    ITEM_TOPICS_MAX,
     Attributes,
     ItemColumns,
     ItemRecord,
@@ -47,8 +46,7 @@ AUTHOR_KEY_BITS = 48
 TOPIC_KEY_BITS = 32
 """Affinities hold 32 bits of a topic: likewise."""
 
-
-_NO_TOPICS = [-1] * ITEM_TOPICS_MAX
+_NO_EMBEDDING = np.zeros(EMBEDDING_DIM, np.int8)
 
 
 class ItemIndex(ItemColumns):
@@ -142,10 +140,9 @@ class ItemIndex(ItemColumns):
             if slot < 0:
                 slots[place] = self.take()
                 moving.add(slots[place])
-        new = [(s, r) for s, r in zip(slots, wanted.values(), strict=True) if s in moving]
         self._index.insert(fps, slots)
         self._write(np.array(slots, np.int64), fps, list(wanted.values()))
-        self._attach(new)
+        self._attach({s: r for s, r in zip(slots, wanted.values(), strict=True) if s in moving})
         self.apply_derived(*self.waiting.claim(fps))
         self._settle()
 
@@ -206,7 +203,7 @@ class ItemIndex(ItemColumns):
     def _same(self, slot: int, record: ItemRecord) -> bool:
         """Whether only text changes: then no list does."""
         topics = [self.by_topic.ids[t] for t in self.topics[slot].tolist() if t >= 0]
-        embedding = np.zeros(EMBEDDING_DIM, np.int8) if record.embedding is None else record.embedding
+        embedding = _NO_EMBEDDING if record.embedding is None else record.embedding
         return (
             self.created_ms.item(slot) == record.created_ms
             and self.by_author.ids[self.author.item(slot)] == record.author
@@ -220,33 +217,31 @@ class ItemIndex(ItemColumns):
         self.created_ms[slots] = [r.created_ms for r in records]
         self.has_embedding[slots] = [r.embedding is not None for r in records]
         self.entitle(slots, [r.title for r in records])
+        vectors = np.array([_NO_EMBEDDING if r.embedding is None else r.embedding for r in records])
+        self.embedding[slots] = vectors.reshape(-1, EMBEDDING_DIM)
         for slot, record in zip(slots.tolist(), records, strict=True):
-            self.embedding[slot] = 0 if record.embedding is None else record.embedding
-            self.ids[slot], self.title[slot], self.kind[slot] = (
-                record.item_id,
-                record.title,
-                record.kind,
-            )
+            self.ids[slot], self.title[slot], self.kind[slot] = record.item_id, record.title, record.kind
         vectors = self.embedding[slots].astype(np.int64)
         self.embedding_square[slots] = (vectors * vectors).sum(axis=1)
 
-    def _attach(self, items: list[tuple[int, ItemRecord]]) -> None:
-        """Enter written items into the postings and sums."""
-        authors, topics = [], []
-        for slot, record in items:
-            author = self.by_author.intern(record.author, fp64(record.author.encode()))
-            self.by_author.add(author, slot)
-            authors.append(author)
-            its_topics = [self.by_topic.intern(identifier, fp) for identifier, fp in distinct_topics(record)]
-            for topic in its_topics:
-                self.by_topic.add(topic, slot)
-            topics.append((its_topics + _NO_TOPICS)[:ITEM_TOPICS_MAX])
-            self.topics_most = max(self.topics_most, len(its_topics))
+    def _attach(self, items: dict[int, ItemRecord]) -> None:
+        """Enter written items, by slot, into the postings and sums."""
+        slots = np.fromiter(items, np.int32, len(items))
+        created_ms, fps = self.created_ms[slots], self.fp[slots]
+        authors = [record.author for record in items.values()]
+        self.author[slots] = author = self.by_author.intern(authors, fp64s(map(str.encode, authors)))
+        self.by_author.add(author, slots, created_ms, fps)
+        topics = [distinct_topics(record) for record in items.values()]
+        sizes = np.array([len(its) for its in topics], np.int64)
+        its_fps = np.array([fp for its in topics for _, fp in its], np.uint64)
+        group = self.by_topic.intern([identifier for its in topics for identifier, _ in its], its_fps)
+        item = np.repeat(np.arange(len(slots)), sizes)
+        self.by_topic.add(group, slots[item], created_ms[item], fps[item])
+        self.topics[slots] = -1
+        self.topics[slots[item], np.arange(len(item)) - (np.cumsum(sizes) - sizes)[item]] = group
+        self.topics_most = max([self.topics_most, *sizes.tolist()])
         self.by_author.show()
         self.by_topic.show()
-        slots = np.array([slot for slot, _ in items], np.int64)
-        self.author[slots] = authors
-        self.topics[slots] = np.array(topics, np.int32).reshape(-1, ITEM_TOPICS_MAX)
         self._sum(slots, 1)
         self._tell(slots)
 
@@ -259,6 +254,8 @@ class ItemIndex(ItemColumns):
             for topic in its_topics:
                 if topic >= 0:
                     self.by_topic.remove(topic, slot)
+        self.by_author.show()
+        self.by_topic.show()
         self.author[slots] = self.topics[slots] = -1
         self._tell(slots)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ class Postings:
         self._keep, self._rows, self._recency = keep, rows, recency
         self._windows: list[_Window | None] = []
         self._thin: set[int] = set()
-        self._joined: dict[int, int] = {}  # group -> the newest place that an item took, until it is shown
+        self._moved: dict[int, int] = {}  # group -> the newest place where an item came or went, until shown
         self._index = HashIndex(reserve, LOAD_PERCENT_FAST)
         self._first_alike = HashIndex(reserve, LOAD_PERCENT_FAST)
         self._next_alike: I32 = np.full(max(64, reserve), -1, np.int32)
@@ -94,8 +94,14 @@ class Postings:
         numbers[some] = 0
         return found
 
-    def intern(self, identifier: str, fp: int) -> int:
-        """The group of an id, made when there is none: then an item must join it at once."""
+    def intern(self, identifiers: Sequence[str], fps: U64) -> I32:
+        """int32[k]: the groups of k ids, made where there are none: then an item must join them at once."""
+        groups = self.get(fps)
+        for place in np.flatnonzero(groups < 0).tolist():
+            groups[place] = self._intern(identifiers[place], fps.item(place))
+        return groups
+
+    def _intern(self, identifier: str, fp: int) -> int:
         key = fp & int(self._key)
         group = self._index.get_one(key)
         if group < 0:
@@ -113,85 +119,101 @@ class Postings:
             self.fp[group] = fp
         return group
 
-    def add(self, group: int, item: int) -> None:
-        """A live item joins its group; call `show` after the last of some, before anything is asked."""
-        window = self._windows[group]
-        assert window is not None
-        held, live = len(window.items), self.items.item(group)
-        self.items[group] = live + 1
-        recency = self._recency(item)
-        at = self._position(window, recency)
-        if at == 0 and held != live:
-            return  # older than all that the window holds
-        window.items.insert(at, item)
-        window.created_ms.insert(at, recency[0])
-        if held == 2 * self._keep:
-            del window.items[0], window.created_ms[0]
-        place = len(window.items) - at
-        self._joined[group] = min(self._joined.get(group, place), place)
-
-    def show(self) -> None:
-        """Let readers see what was added."""
-        for group, place in self._joined.items():
+    def add(self, groups: I32, items: I32, created_ms: I64, fps: U64) -> None:
+        """k live items of these recencies join k groups; call `show` before anything is asked."""
+        joined: dict[int, int] = {}
+        before = self.items[groups].tolist()
+        columns = (groups.tolist(), items.tolist(), created_ms.tolist(), fps.tolist(), before)
+        for group, item, ms, fp, live in zip(*columns, strict=True):
+            more = joined[group] = joined.get(group, -1) + 1
             window = self._windows[group]
             assert window is not None
-            self._changed(group, window, place)
-        self._joined.clear()
+            held, at = len(window.items), self._position(window, ms, fp)
+            if at == 0 and held != live + more:
+                continue  # older than all that the window holds
+            window.items.insert(at, item)
+            window.created_ms.insert(at, ms)
+            if held == 2 * self._keep:
+                del window.items[0], window.created_ms[0]
+            self._came_or_went(group, held + 1 - at)
+        np.add.at(self.items, groups, 1)
+
+    def show(self) -> None:
+        """Let readers see what was added and removed."""
+        if not self._moved:
+            return
+        self.changes[np.fromiter(self._moved, np.int64, len(self._moved))] += 1
+        rows = [group for group, place in self._moved.items() if place <= self._rows]
+        self._moved.clear()
+        if self._rows and rows:
+            self._write_newest(rows)
+
+    def _write_newest(self, groups: list[int]) -> None:
+        items, created_ms, counts = array("i"), array("q"), []
+        for group in groups:
+            window = self._windows[group]
+            assert window is not None
+            items += window.items[-self._rows :]
+            created_ms += window.created_ms[-self._rows :]
+            counts.append(min(len(window.items), self._rows))
+        ends = np.repeat(np.cumsum(counts), counts)
+        row, place = np.repeat(groups, counts), ends - 1 - np.arange(len(items))
+        self.newest[groups], self.newest_ms[groups] = -1, NONE_MS
+        self.newest[row, place] = np.frombuffer(items, np.int32)
+        self.newest_ms[row, place] = np.frombuffer(created_ms, np.int64)
 
     def remove(self, group: int, item: int) -> None:
-        """An item leaves its group; its recency must still be the one that it was added with."""
+        """An item leaves its group; its recency must still be the one that it was added with. Call `show`
+        after the last of some."""
         window = self._windows[group]
         assert window is not None
         self.items[group] -= 1
         if not self.items[group]:
             self._forget(group)
             return
-        at = self._position(window, self._recency(item))
+        at = self._position(window, *self._recency(item))
         if at < len(window.items) and window.items[at] == item:
             del window.items[at], window.created_ms[at]
             if len(window.items) < self._keep and len(window.items) < self.items[group]:
                 self._thin.add(group)
-            self._changed(group, window, len(window.items) - at)
+            self._came_or_went(group, len(window.items) - at)
 
     def refill(self, newest: Callable[[int, int], I32]) -> None:
         """Complete windows that removals made too short; `newest(group, count)` gives that many of its live
         items, oldest first."""
         for group in self._thin:
             items = array("i", newest(group, 2 * self._keep).tolist())
-            window = self._windows[group] = _Window(items, array("q", [self._recency(i)[0] for i in items]))
-            self._changed(group, window, 0)
+            self._windows[group] = _Window(items, array("q", [self._recency(i)[0] for i in items]))
+            self._came_or_went(group, 0)
         self._thin.clear()
+        self.show()
 
     def window(self, group: int, count: int) -> I32:
         """int32[<= count]: the newest items of a group, newest first; `count` <= keep."""
         window = self._windows[group] if 0 <= group < len(self._windows) else None
         return np.array(window.items[: -count - 1 : -1] if window else [], np.int32)
 
-    def _position(self, window: _Window, recency: tuple[int, int]) -> int:
-        """Where an item of this (created_ms, fp) stands, or would stand, in the window."""
-        created_ms, fp = recency
-        low = bisect_left(window.created_ms, created_ms)
-        high = bisect_right(window.created_ms, created_ms, low)
-        return low if low == high else bisect_left(window.items, fp, low, high, key=self._fp_of)
+    def _position(self, window: _Window, created_ms: int, fp: int) -> int:
+        """Where an item of this recency stands, or would stand, in the window."""
+        at = bisect_left(window.created_ms, created_ms)
+        if at == len(window.created_ms) or window.created_ms[at] != created_ms:
+            return at
+        high = bisect_right(window.created_ms, created_ms, at)
+        return bisect_left(window.items, fp, at, high, key=self._fp_of)
 
     def _fp_of(self, item: int) -> int:
         return self._recency(item)[1]
 
-    def _changed(self, group: int, window: _Window, place: int) -> None:
-        """The item at `place` from the newest came or went."""
-        self.changes[group] += 1
-        if place <= self._rows:
-            newest = window.items[: -self._rows - 1 : -1]
-            count = len(newest)
-            self.newest[group, :count] = newest
-            self.newest_ms[group, :count] = window.created_ms[: -self._rows - 1 : -1]
-            self.newest[group, count:], self.newest_ms[group, count:] = -1, NONE_MS
+    def _came_or_went(self, group: int, place: int) -> None:
+        """The item at `place` from the newest."""
+        self._moved[group] = min(self._moved.get(group, place), place)
 
     def _forget(self, group: int) -> None:
         self._index.delete(self.fp[group : group + 1] & self._key)
         self._unlike(group)
         self._windows[group] = None
         self._thin.discard(group)
+        self._moved.pop(group, None)
         self.ids[group] = ""
         self.changes[group] += 1
         self.newest[group], self.newest_ms[group] = -1, NONE_MS

@@ -26,12 +26,13 @@ class Waiting:
 
     def put(self, fps: U64, records: NDArray[np.void]) -> None:
         """Keep DERIVED[k]; of two for one item that with the larger tick."""
-        for fp, record in zip(fps.tolist(), records, strict=True):
+        block, size = records.tobytes(), DERIVED.itemsize
+        for place, fp in enumerate(fps.tolist()):
             held = self._records.pop(fp, None)
-            if held is not None and np.frombuffer(held, DERIVED)["tick"][0] > record["tick"]:
+            if held is not None and np.frombuffer(held, DERIVED)["tick"][0] > records["tick"][place]:
                 self._records[fp] = held
             else:
-                self._records[fp] = record.tobytes()
+                self._records[fp] = block[place * size : (place + 1) * size]
         excess = max(0, len(self._records) - DERIVED_WAITING_MAX)
         for fp in list(islice(self._records, excess)):
             del self._records[fp]

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from models.fingerprint import FP48, fp64
 
+WORDS_CACHED_MAX = 1 << 14
 TITLES_CACHED_MAX = 1 << 12
 """Only titles that may have a word which somebody mutes are asked for again; one takes 0.9 KB here."""
 BITS = 64
@@ -34,3 +35,20 @@ def word_bits(words: frozenset[int]) -> int:
     for word in words:
         bits |= 1 << word % BITS
     return bits
+
+
+def title_bits(title: str) -> int:
+    """`word_bits` of a title's words, which for titles of items that come is not worth keeping.
+
+    >>> title_bits("Cats and dogs") == word_bits(title_words("Cats and dogs"))
+    True
+    """
+    bits = 0
+    for word in _WORD.findall(title.lower()):
+        bits |= _bit(word)
+    return bits
+
+
+@lru_cache(WORDS_CACHED_MAX)
+def _bit(word: str) -> int:
+    return 1 << fp64(word.encode()) % BITS

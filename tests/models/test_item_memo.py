@@ -109,9 +109,10 @@ def test_a_memo_grows_with_the_index() -> None:
 def test_authors_that_share_32_bits_are_all_found() -> None:
     groups = Postings(48, 20, 20, lambda item: (item, item))
     same = [0xAAAA_1111_2222_3333, 0xAAAA_4444_2222_3333, 0xAAAA_5555_2222_3333, 0xAAAA_1111_9999_9999]
-    numbers = [groups.intern(f"author-{n}", fp) for n, fp in enumerate(same)]
-    for item, group in enumerate(numbers):
-        groups.add(group, item)
+    joined = groups.intern([f"author-{n}" for n in range(4)], np.array(same, np.uint64))
+    items = np.arange(4, dtype=np.int32)
+    groups.add(joined, items, items.astype(np.int64), items.astype(np.uint64))
+    numbers = joined.tolist()
     asked = np.array([0x2222_3333, 0x7777_7777, 0x9999_9999], np.uint64)
 
     def found() -> list[tuple[int, int]]:
