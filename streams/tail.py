@@ -208,7 +208,7 @@ class TailReader:
 
     async def _read(self, fetch: RawFetch) -> None:
         tp = TopicPartition(fetch.topic, fetch.partition)
-        for batch in Unpacker(fetch).batches(self._records_max):
+        for batch in Unpacker(fetch).blocks(self._records_max, self._records_max):
             if len(batch):
                 done = self._on_batch(batch)
                 if inspect.isawaitable(done):

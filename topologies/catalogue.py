@@ -98,8 +98,7 @@ class Catalogue:
         return (await self._decoded(batch))[1]
 
     async def _decoded(self, batch: RecordBatch) -> tuple[ItemChanges, list[DeadLetter]]:
-        place = (batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
-        return await once_told(self.registry, lambda: self.decoder.decode(*place, batch.keys, batch.values))
+        return await once_told(self.registry, lambda: self.decoder.decode_batch(batch))
 
     async def features_came(self, batch: RecordBatch) -> None:
         """One fetch of item-features: derived records, tombstones and markers of ticks.

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from models.fingerprint import fp64s
 from models.item_columns import ItemRecord
+from streams.batch import RecordBatch
 from streams.codec.activities import Format
 from streams.codec.avro_batch import AvroOpener
 from streams.codec.embedding import quantise
+from streams.codec.item_block import ItemBlockReader
 from streams.codec.item_fields import NO_EMBEDDING, NOT_NUMBERS, ItemFields, from_avro, from_json, key_id
 from streams.codec.json_batch import Document
 from streams.codec.opened import Fetch, Integers
@@ -58,7 +60,18 @@ class ItemDecoder:
     """Decodes items: Avro, JSON or a Debezium change envelope; tombstone, `deleted` and op "d" remove."""
 
     def __init__(self, value_format: Format, schemas: Schemas | None = None) -> None:
-        self._avro = AvroOpener("item", schemas or BundledSchemas()) if value_format == "avro" else None
+        bundled = schemas or BundledSchemas()
+        self._avro = AvroOpener("item", bundled) if value_format == "avro" else None
+        self._blocks = ItemBlockReader(bundled) if value_format == "avro" else None
+
+    def decode_batch(self, batch: RecordBatch) -> tuple[ItemChanges, list[DeadLetter]]:
+        """As `decode`. Records that lie in a block are read at once, unless something is wrong with one."""
+        records = None if self._blocks is None else self._blocks.records(batch)
+        if records is not None:
+            last = {record.item_id: record for record in records}
+            return ItemChanges(list(last.values()), np.zeros(0, np.uint64)), []
+        place = (batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
+        return self.decode(*place, batch.keys, batch.values)
 
     def decode(
         self,

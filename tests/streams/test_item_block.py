@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 
 from models.attribute_index import AttributeIndex
 from models.fingerprint import fp64s
+from models.item_columns import ItemRecord
 from streams.batch import RecordBatch
-from streams.codec import ItemDecoder, encode_item
-from streams.codec.item_block import ItemBlockReader
+from streams.block import BlockBatch, slices
+from streams.codec import ItemChanges, ItemDecoder, encode_item
+from streams.codec.item_block import AT_ONCE_MAX, ItemBlockReader
+from streams.dead_letters import DeadLetter
 from streams.limits import EVENT_TIME_MS_MAX
 from tests.streams.codec_cases import NOW_MS
 from topologies.replay.spool import Record, Spool
@@ -93,6 +96,37 @@ def test_good_items_are_the_same_either_way(items: list[Item]) -> None:
         assert getattr(ours, name).dtype == getattr(theirs, name).dtype
 
 
+def embedding_of(record: ItemRecord) -> object:
+    return None if record.embedding is None else (record.embedding.dtype, record.embedding.tolist())
+
+
+def told(changes: ItemChanges, dead: list[DeadLetter]) -> tuple[Any, ...]:
+    """What a decoder said, as values that can be compared."""
+    upserts = [
+        (r.item_id, r.author, r.created_ms, r.topics, embedding_of(r), r.title, r.kind)
+        for r in changes.upserts
+    ]
+    return upserts, changes.removed.tolist(), dead
+
+
+def same_either_way(batch: RecordBatch) -> None:
+    place = (batch.topic, batch.partition, batch.offsets, batch.timestamps_ms)
+    at_once = told(*DECODER.decode_batch(batch))
+    assert at_once == told(*DECODER.decode(*place, batch.keys, batch.values))
+
+
+@given(st.lists(ITEM, min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_good_items_become_the_same_records_either_way(items: list[Item]) -> None:
+    whole = block(*items)
+    assert READER.records(whole) is not None
+    same_either_way(whole)
+    assert isinstance(whole, BlockBatch)
+    for part in slices((whole.topic, whole.partition), whole.start, whole.block, 7):
+        assert READER.records(part) is not None
+        same_either_way(part)
+
+
 ODD: dict[str, Item] = {
     "deleted": {"deleted": True},
     "empty author": {"author": ""},
@@ -113,6 +147,17 @@ ODD: dict[str, Item] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_one_item_out_of_the_ordinary_leaves_the_block_to_the_decoder(odd: str) -> None:
     assert READER.read(block(*[item()] * RECORDS, item(**ODD[odd]))) is None
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_the_decoder_says_of_it_what_it_says_without_blocks(odd: str) -> None:
+    same_either_way(block(*[item()] * RECORDS, item(**ODD[odd])))
+
+
+def test_more_items_than_may_be_read_in_one_hold_are_read_one_by_one() -> None:
+    whole = block(*[item(item_id=f"n{n}") for n in range(AT_ONCE_MAX + 1)])
+    assert READER.records(whole) is None
+    assert READER.read(whole) is not None
 
 
 def test_so_does_a_record_timestamp_after_2100() -> None:
