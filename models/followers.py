@@ -67,6 +67,10 @@ class Followers:
                 if not slots:
                     del self._slots[author]
 
+    def followed(self, authors: Iterable[int]) -> list[int]:
+        """Those whom any active user follows."""
+        return [author for author in authors if author in self._slots]
+
     def of(self, author: int) -> U32 | None:
         """uint32[k]: slots in ascending order; None for an author above FANOUT_MAX: read at visit."""
         slots = self._slots.get(author)

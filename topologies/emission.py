@@ -131,9 +131,10 @@ class Emission:
         fp48s = (index.author_fp[authors] & FP48).tolist()
         as_of_ms = self.as_of_ms()
         for shard in self.users.shards.values():
-            for fp48 in fp48s:
-                followers = shard.state.rows.followers.of(fp48)
-                if followers is not None and followers.size:
+            known = shard.state.rows.followers
+            for fp48 in known.followed(fp48s):
+                followers = known.of(fp48)
+                if followers is not None:
                     self._follower_due(shard, followers, as_of_ms)
 
     def _follower_due(self, shard: Shard[UserShard], slots: NDArray[np.uint32], as_of_ms: int) -> None:
