@@ -27,7 +27,7 @@ KEPT_MAX = 10_000
 KEPT_BYTES_MAX = 32 << 20
 """Both of one partition of the items topic."""
 RECORDS_PER_SLICE = 200
-"""A record that does not decode takes 45 us of the loop, a good one as much to be indexed."""
+"""A record that does not decode takes 45 us of the loop; a good one 5, and 12 to be indexed."""
 RETRY_S = 1.0
 
 log = logger(__name__)
