@@ -16,9 +16,10 @@ import pyarrow.json
 
 from streams.block import Block
 from streams.codec.frames import Frames, Whole
-from streams.codec.text import list_offsets
+from streams.codec.text import Text, list_offsets
 
 _VALUE = "__value"
+_OPENS, _CLOSES = ord("{"), ord("}")
 
 
 class JsonBlockReader:
@@ -44,13 +45,20 @@ class JsonBlockReader:
             return None
 
     def _objects(self, values: pa.Array) -> pa.RecordBatch | None:
-        lines = b"\n".join(values.view(pa.binary()).to_pylist())
-        breaks = len(values) - 1
-        between = lines.count(b"}\n{") == breaks == lines.count(b"\n")
-        if not (between and lines.startswith(b"{") and lines.endswith(b"}")) or b"\\" in lines:
+        if not _one_a_line(Text(values)):
             return None
+        lines = b"\n".join(values.view(pa.binary()).to_pylist())
         reading = pa.json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
         table = pa.json.read_json(pa.BufferReader(lines), reading, self._parse).combine_chunks()
         if len(table) != len(values) or not table.schema.equals(self._schema):
             return None
         return table.to_batches()[0]
+
+
+def _one_a_line(values: Text) -> bool:
+    """Whether every value begins with '{', ends with '}' and has no line break and no backslash in it."""
+    if not values.lengths.all() or b"\n" in values.data or b"\\" in values.data:
+        return False
+    data = np.frombuffer(values.data, np.uint8)
+    first, last = data[values.offsets[:-1]], data[values.offsets[1:] - 1]
+    return bool((first == _OPENS).all() and (last == _CLOSES).all())
