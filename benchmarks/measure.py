@@ -67,13 +67,15 @@ class Contender:
         self.outcome = Outcome(subject)
         self.log = log
         self._started = time.monotonic()
+        environment = os.environ | (env or {})
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile all, as no installation does
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 dies_with_us(list(command)),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env=os.environ | (env or {}),
+                env=environment,
             )
 
     @property
