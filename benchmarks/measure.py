@@ -68,7 +68,7 @@ class Contender:
         self.log = log
         self._started = time.monotonic()
         environment = os.environ | (env or {})
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # every start would compile all, as no installation does
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # no installation compiles all at every start
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 dies_with_us(list(command)),
