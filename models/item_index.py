@@ -109,8 +109,7 @@ class ItemIndex(ItemColumns):
     def attributes(self, fps: U64) -> Attributes:
         """What a merge of engagements asks of k items."""
         slots = self.lookup(fps)
-        known = slots >= 0
-        at = np.maximum(slots, 0)
+        known, at = slots >= 0, np.maximum(slots, 0)
         embedding = self.embedding.take(at, axis=0)
         embedding[~known] = 0
         author = self.by_author.fp.take(np.maximum(self.author.take(at), 0))
