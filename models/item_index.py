@@ -110,8 +110,7 @@ class ItemIndex(ItemColumns):
         """What a merge of engagements asks of k items."""
         slots = self.lookup(fps)
         known, at = slots >= 0, np.maximum(slots, 0)
-        embedding = self.embedding.take(at, axis=0)
-        embedding[~known] = 0
+        embedding = self.embedding.take(at, axis=0) * known[:, None]
         author = self.by_author.fp.take(np.maximum(self.author.take(at), 0))
         topics = self.topics.take(at, axis=0)
         topic = np.where(topics >= 0, self.by_topic.fp.take(np.maximum(topics, 0)), np.uint64(0))
