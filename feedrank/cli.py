@@ -78,7 +78,6 @@ def _import(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     finally:
-        gc.freeze()
         gc.enable()
 
 
