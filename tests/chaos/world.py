@@ -56,6 +56,7 @@ class World:
     @classmethod
     def start(cls, directory: Path, brokers: int = 1) -> World:
         """Servers, proxies, topics; no worker yet. One broker, or three with replication 3."""
+        directory = directory.resolve()  # a disk is looked at from outside its worker: by its whole path
         ports, outside = [free_port() for _ in range(brokers)], [free_port() for _ in range(brokers)]
         kafka_proxies = list(map(Proxy, ports, outside))  # first: brokers talk to each other through them
         started = _brokers(directory, ports, outside)
