@@ -32,9 +32,10 @@ OnBatch = Callable[[RecordBatch], Awaitable[None] | None]
 class TailReader:
     """Gives all records of `topics` to `on_batch`, in offset order per partition, each once per lifetime.
 
-    At most `records_max` at a time. `committed`: leave out aborted and open transactions. Broker errors are
-    met with backoff and a log line; then it goes on where it was. An error of `on_batch` goes to `failed` and
-    ends the reader.
+    At most `records_max` at a time, `in_blocks` where a decoder reads these whole: who asks one for keys and
+    values waits until those of all its records are made. `committed`: without what is aborted or open.
+    Broker errors are met with backoff and a log line; then it goes on where it was. An error of `on_batch`
+    goes to `failed` and ends the reader.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class TailReader:
         *,
         committed: bool = True,
         records_max: int = RECORDS_PER_BATCH_MAX,
+        in_blocks: bool = False,
     ) -> None:
         self._kafka, self._topics, self._on_batch, self._failed = kafka, topics, on_batch, failed
-        self._records_max = records_max
+        self._records_max, self._in_blocks = records_max, in_blocks
         self._isolation = "read_committed" if committed else "read_uncommitted"
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
@@ -208,7 +210,8 @@ class TailReader:
 
     async def _read(self, fetch: RawFetch) -> None:
         tp = TopicPartition(fetch.topic, fetch.partition)
-        for batch in Unpacker(fetch).blocks(self._records_max, self._records_max):
+        unpacker, most = Unpacker(fetch), self._records_max
+        for batch in unpacker.blocks(most, most) if self._in_blocks else unpacker.batches(most):
             if len(batch):
                 done = self._on_batch(batch)
                 if inspect.isawaitable(done):

@@ -107,12 +107,11 @@ class Worker(Service):  # type: ignore[misc]
             self._items_came,
             turns=self.turns,
         )
+        kafka, failed = settings.kafka, self.app.fail
         self.items_tail = TailReader(
-            settings.kafka, [ITEMS], self.catalogue.items_came, self.app.fail, records_max=RECORDS_PER_SLICE
+            kafka, [ITEMS], self.catalogue.items_came, failed, records_max=RECORDS_PER_SLICE, in_blocks=True
         )
-        self.features_tail = TailReader(
-            settings.kafka, [names.item_features], self.catalogue.features_came, self.app.fail
-        )
+        self.features_tail = TailReader(kafka, [names.item_features], self.catalogue.features_came, failed)
         self.users = self._user_table(registry)
         self.items = self._item_table()
         self.maker = FeedMaker(policy, self.catalogue.index, int(policy.hash, 16))

@@ -10,6 +10,7 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from streams.batch import RecordBatch
+from streams.block import BlockBatch
 from streams.tail import TailReader
 from tests.conftest import MakeTopic
 from tests.services import Kafka, create_topic
@@ -25,16 +26,18 @@ class Seen:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, int], list[tuple[bytes | None, bytes | None]]] = {}
         self.failures: list[BaseException] = []
+        self.blocks = 0
 
     def take(self, batch: RecordBatch) -> None:
+        self.blocks += isinstance(batch, BlockBatch)
         rows = self.rows.setdefault((batch.topic, batch.partition), [])
         rows += zip(batch.keys, batch.values, strict=True)
 
 
 @asynccontextmanager
-async def tailing(kafka: str, *topics: str, committed: bool = True) -> AsyncIterator[tuple[TailReader, Seen]]:
+async def tailing(kafka: str, *topics: str, **how: bool) -> AsyncIterator[tuple[TailReader, Seen]]:
     seen = Seen()
-    reader = TailReader(kafka_at(kafka), topics, seen.take, seen.failures.append, committed=committed)
+    reader = TailReader(kafka_at(kafka), topics, seen.take, seen.failures.append, **how)  # type: ignore[arg-type]
     reader.start()
     try:
         yield reader, seen
@@ -42,7 +45,11 @@ async def tailing(kafka: str, *topics: str, committed: bool = True) -> AsyncIter
         await reader.stop()
 
 
-def test_all_partitions_of_all_topics_from_the_start(kafka: str, make_topic: MakeTopic) -> None:
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_all_partitions_of_all_topics_from_the_start(
+    kafka: str, make_topic: MakeTopic, in_blocks: bool
+) -> None:
+    """In blocks only where it is asked for: who wants records one by one would wait for all of a block."""
     items, features = make_topic("items", partitions=2), make_topic("features")
 
     async def story() -> None:
@@ -50,8 +57,9 @@ def test_all_partitions_of_all_topics_from_the_start(kafka: str, make_topic: Mak
         await produce(kafka, items, sent, 0)
         await produce(kafka, items, sent[:10], 1)
         await produce(kafka, features, sent[:20], 0)
-        async with tailing(kafka, items, features) as (reader, seen):
+        async with tailing(kafka, items, features, in_blocks=in_blocks) as (reader, seen):
             await reader.caught_up(GUARD_S)
+            assert (seen.blocks > 0) == in_blocks
             assert seen.rows == {(items, 0): sent, (items, 1): sent[:10], (features, 0): sent[:20]}
             assert reader.lag == 0
             assert reader.progress == (2_530, 2_530)
