@@ -178,13 +178,6 @@ class Scene:
         return (self.author_marks & np.uint8(FOLLOWED)).view(np.bool_)
 
     @cached_property
-    def seen_times(self) -> F64:
-        """float64[U, C]: how often the item was shown to the user, as far as the seen pages go."""
-        times = np.zeros(self.shape)
-        times.reshape(-1)[self.seen.place] = self.seen.times
-        return times
-
-    @cached_property
     def seen(self) -> Seen:
         """Which candidates were shown to their users."""
         place, which = Pairs.of(self.users.seen, 32).find(self.asked)

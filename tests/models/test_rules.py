@@ -97,7 +97,8 @@ def test_changes_say_where_they_lowered_a_score() -> None:
 
 def test_seen_items_go_after_three_times_and_fade_before() -> None:
     of = field()
-    times = of.scene.seen_times
+    times = np.zeros(of.scene.shape)
+    times.reshape(-1)[of.scene.seen.place] = of.scene.seen.times
     assert (named("seen").drops(of) == (times >= 3)).all()
     factors = CHANGES[0].factors(of)
     assert set(factors[(times == 2)].tolist()) == {float(4096 * 2867 // 4096 * 2867 // 4096)}

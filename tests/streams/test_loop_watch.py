@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,6 +23,17 @@ def block(seconds: float) -> None:
         pass
 
 
+@contextmanager
+def watched(metrics: Metrics, hold_ms_max: int = 10) -> Iterator[LoopWatch]:
+    """Loops of this thread are watched within the block."""
+    watch = LoopWatch(metrics, hold_ms_max)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
 @pytest.fixture
 def each_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every long hold is logged: on a busy machine the first one may be another's."""
@@ -34,15 +46,10 @@ def test_a_long_callback_is_measured_and_named(caplog: pytest.LogCaptureFixture)
         block(0.03)
 
     metrics = Metrics()
-    watch = LoopWatch(metrics, hold_ms_max=10)
     original = asyncio.events.Handle._run
-    watch.start()
-    watch.start()
-    try:
-        with caplog.at_level(logging.WARNING):
-            asyncio.run(greedy())
-    finally:
-        watch.stop()
+    with watched(metrics) as watch, caplog.at_level(logging.WARNING):
+        watch.start()
+        asyncio.run(greedy())
     assert asyncio.events.Handle._run is original
     # on a busy machine others hold the loop too
     ((by, longest_s),) = [one for one in metrics.longest_hold_s.items() if one[0].endswith("greedy")]
@@ -73,13 +80,8 @@ def test_the_advice_is_about_what_held_it(
     async def named() -> None:
         await asyncio.create_task(hold(), name=name)
 
-    watch = LoopWatch(Metrics(), hold_ms_max=10)
-    watch.start()
-    try:
-        with caplog.at_level(logging.WARNING):
-            asyncio.run(named())
-    finally:
-        watch.stop()
+    with watched(Metrics()), caplog.at_level(logging.WARNING):
+        asyncio.run(named())
     said = [record.getMessage() for record in caplog.records if record.fields["by"].startswith(name)]
     assert any(advice in one for one in said), said
 
@@ -89,14 +91,10 @@ def test_loops_of_other_threads_are_let_be() -> None:
         block(0.03)
 
     metrics = Metrics()
-    watch = LoopWatch(metrics, hold_ms_max=10)
-    watch.start()
-    try:
+    with watched(metrics):
         other = threading.Thread(target=lambda: asyncio.run(elsewhere()))
         other.start()
         other.join()
-    finally:
-        watch.stop()
     assert not metrics.longest_hold_s
 
 
@@ -114,12 +112,8 @@ def test_a_hold_is_charged_to_what_ran() -> None:
         await asyncio.gather(named, _guarded())
 
     metrics = Metrics()
-    watch = LoopWatch(metrics, hold_ms_max=1_000)
-    watch.start()
-    try:
+    with watched(metrics, hold_ms_max=1_000):
         asyncio.run(both())
-    finally:
-        watch.stop()
     ours = {by.rpartition(".")[2] for by in metrics.longest_hold_s}
     assert {"ingest", "inner"} <= ours
 
@@ -129,12 +123,8 @@ def test_short_callbacks_are_not_holds() -> None:
 
     def longest_s() -> float:
         metrics = Metrics()
-        watch = LoopWatch(metrics, hold_ms_max=10)
-        watch.start()
-        try:
+        with watched(metrics):
             asyncio.run(asyncio.sleep(0))
-        finally:
-            watch.stop()
         return max(metrics.longest_hold_s.values(), default=0.0)
 
     assert min(longest_s() for _ in range(50)) < 0.03
